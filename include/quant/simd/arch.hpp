@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Which instruction set a kernel runs on. Layer 2 (simd).
+//
+// A kernel is `template <class Arch = simd::native>`. `simd::scalar` is an architecture like any other: the scalar definition
+// of core/, one element at a time; it also finishes the tail of every vector loop, so that the two cannot disagree.
+// xsimd is included if and only if the target has a SIMD instruction set it supports (the list stands in config.hpp) and
+// QUANT_SIMD is not 0; on everything else (Cortex-M, armhf without NEON, s390x) the scalar architecture is chosen by itself.
+
+#include <quant/config.hpp>
+#include <type_traits>
+
+#if QUANT_HAS_XSIMD
+#if !__has_include(<xsimd/xsimd.hpp>)
+#error "quant: this target has SIMD but xsimd was not found: install xsimd 13.2 or newer, or compile with -DQUANT_SIMD=0"
+#endif
+#include <xsimd/xsimd.hpp>
+#if XSIMD_VERSION_MAJOR < 13 || (XSIMD_VERSION_MAJOR == 13 && XSIMD_VERSION_MINOR < 2)
+#error "quant: xsimd 13.2 or newer is needed"
+#endif
+#endif
+
+QUANT_BEGIN_NAMESPACE
+namespace simd {
+
+/// One element at a time, by the scalar definition.
+struct scalar {
+    static constexpr const char* name() noexcept { return "scalar"; }
+};
+
+/// A list of architectures.
+template <class... Arch> struct arch_list {};
+
+template <class Arch> inline constexpr bool is_scalar = std::is_same_v<Arch, scalar>;
+
+#if QUANT_HAS_XSIMD
+#if defined(QUANT_DEFAULT_ARCH)
+using native = QUANT_DEFAULT_ARCH;
+#else
+using native = xsimd::default_arch;
+#endif
+/// Division is an estimate on 32-bit NEON, so float to code runs on the scalar architecture there.
+#if defined(__ARM_NEON) && !defined(__aarch64__)
+using native_division = scalar;
+#else
+using native_division = native;
+#endif
+
+/// Every architecture that can be instantiated in this file, narrowest first.
+#if defined(__AVX512BW__)
+using compiled_archs = arch_list<scalar, xsimd::sse2, xsimd::avx2, xsimd::avx512bw>;
+#elif defined(__AVX2__)
+using compiled_archs = arch_list<scalar, xsimd::sse2, xsimd::avx2>;
+#elif defined(__SSE4_2__)
+using compiled_archs = arch_list<scalar, xsimd::sse2, xsimd::sse4_2>;
+#elif defined(__SSE2__)
+using compiled_archs = arch_list<scalar, xsimd::sse2>;
+#else
+using compiled_archs = arch_list<scalar, native>;
+#endif
+#else
+using native = scalar;
+using native_division = scalar;
+using compiled_archs = arch_list<scalar>;
+#endif
+
+} // namespace simd
+QUANT_END_NAMESPACE
