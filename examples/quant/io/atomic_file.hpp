@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Files are written whole or not at all: into a temporary file in the target's directory, flushed to the disk, then
+// renamed. A failure, an exception or a signal (after install_cleanup_on_signals) leaves no file behind.
+
+#include "error.hpp"
+
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <span>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace quant_tool {
+
+/// May an existing file be replaced?
+enum class overwrite : bool { no, yes };
+
+namespace detail {
+
+// The one temporary file a signal handler has to remove. Only async-signal-safe calls touch it.
+inline char pending_temporary[PATH_MAX] = {};
+
+class signals_blocked {
+public:
+    signals_blocked() noexcept {
+        sigset_t all;
+        sigfillset(&all);
+        sigdelset(&all, SIGBUS);
+        sigdelset(&all, SIGSEGV);
+        sigprocmask(SIG_SETMASK, &all, &before_);
+    }
+    ~signals_blocked() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+    signals_blocked(const signals_blocked&) = delete;
+    signals_blocked& operator=(const signals_blocked&) = delete;
+
+private:
+    sigset_t before_{};
+};
+
+extern "C" inline void quant_tool_on_signal(int number) {
+    if (pending_temporary[0] != '\0') {
+        ::unlink(pending_temporary);
+    }
+    if (number == SIGBUS) {
+        // The input is mapped: somebody truncated it while it was being read.
+        constexpr char text[] = "quant: an input file was truncated while it was being read\n";
+        [[maybe_unused]] const auto ignored = ::write(STDERR_FILENO, text, sizeof text - 1);
+        ::_exit(static_cast<int>(exit_code::input));
+    }
+    // Die of the signal, so that the shell and make see an interrupted program.
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    ::sigaction(number, &standard, nullptr);
+    ::raise(number);
+}
+
+}  // namespace detail
+
+/// Remove a half-written file when the program is interrupted; call once at the start of main.
+inline void install_cleanup_on_signals() noexcept {
+    struct sigaction action {};
+    action.sa_handler = &detail::quant_tool_on_signal;
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGBUS}) {
+        struct sigaction before {};
+        // A program started under nohup keeps ignoring what it was told to ignore.
+        if (::sigaction(number, nullptr, &before) == 0 && before.sa_handler != SIG_IGN) {
+            ::sigaction(number, &action, nullptr);
+        }
+    }
+    // A full quota or a closed pipe arrives as an error of write() instead, with a message.
+    std::signal(SIGXFSZ, SIG_IGN);
+    std::signal(SIGPIPE, SIG_IGN);
+}
+
+/// Refuse a target before any work is done for it: it exists, is no regular file, or its directory is missing.
+inline void check_target(const std::string& path, overwrite policy) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) == 0) {
+        if (S_ISDIR(st.st_mode)) {
+            throw error(exit_code::output, path, "is a directory");
+        }
+        if (!S_ISREG(st.st_mode)) {
+            throw error(exit_code::output, path, "is not a regular file");
+        }
+        if (policy == overwrite::no) {
+            throw error(exit_code::output, path, "exists already (--force replaces it)");
+        }
+    } else if (errno != ENOENT) {
+        throw error(exit_code::output, path, std::strerror(errno));
+    } else if (::lstat(path.c_str(), &st) == 0) {
+        throw error(exit_code::output, path, "is a symbolic link to nowhere");
+    }
+}
+
+class atomic_file {
+public:
+    atomic_file(std::string path, overwrite policy) : target_(std::move(path)), policy_(policy) {
+        if (target_.empty()) {
+            throw error(exit_code::output, {}, "the name of the output file is empty");
+        }
+        check_target(target_, policy_);
+        // Through a symbolic link the file behind it is replaced, not the link.
+        if (char* const real = ::realpath(target_.c_str(), nullptr)) {
+            destination_ = real;
+            std::free(real);
+        } else {
+            destination_ = target_;
+        }
+        const auto slash = destination_.rfind('/');
+        directory_ = slash == std::string::npos ? std::string(".") : destination_.substr(0, slash + 1);
+        temporary_ = (slash == std::string::npos ? std::string() : directory_) + ".quant-XXXXXX";
+        if (temporary_.size() >= PATH_MAX) {
+            throw error(exit_code::output, target_, std::strerror(ENAMETOOLONG));
+        }
+        const detail::signals_blocked guard;
+        fd_ = ::mkstemp(temporary_.data());
+        if (fd_ < 0) {
+            throw error(exit_code::output, target_, std::string("cannot create a file there: ") + std::strerror(errno));
+        }
+        std::memcpy(detail::pending_temporary, temporary_.c_str(), temporary_.size() + 1);
+        // mkstemp makes a private file; the result has the rights of any new file, or of the one it replaces.
+        struct stat st {};
+        mode_t mode;
+        if (::stat(destination_.c_str(), &st) == 0) {
+            mode = st.st_mode & 07777;
+        } else {
+            const mode_t mask = ::umask(0);
+            ::umask(mask);
+            mode = 0666 & ~mask;
+        }
+        (void)::fchmod(fd_, mode);
+    }
+
+    ~atomic_file() {
+        const detail::signals_blocked guard;
+        if (fd_ >= 0) {
+            ::close(fd_);
+        }
+        forget(true);
+    }
+    atomic_file(const atomic_file&) = delete;
+    atomic_file& operator=(const atomic_file&) = delete;
+
+    void write(std::span<const std::byte> bytes) {
+        while (!bytes.empty()) {
+            const auto n = ::write(fd_, bytes.data(), bytes.size());
+            if (n < 0) {
+                if (errno == EINTR) {
+                    continue;
+                }
+                throw failed("cannot write");
+            }
+            bytes = bytes.subspan(static_cast<std::size_t>(n));
+        }
+    }
+    void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+
+    /// The file appears under its name, complete, or an error is thrown and nothing appears.
+    void commit() {
+        if (::fsync(fd_) != 0) {
+            throw failed("cannot flush");
+        }
+        const int closed = ::close(fd_);
+        fd_ = -1;
+        if (closed != 0) {
+            throw failed("cannot close");
+        }
+        const detail::signals_blocked guard;
+        if (policy_ == overwrite::no) {
+            // link() fails if the name exists by now: no window between a check and a rename.
+            if (::link(temporary_.c_str(), destination_.c_str()) == 0) {
+                forget(true);
+            } else if (errno == EEXIST) {
+                throw error(exit_code::output, target_, "exists already (--force replaces it)");
+            } else {
+                check_target(target_, policy_);  // a file system without hard links
+                rename();
+            }
+        } else {
+            rename();
+        }
+        if (const int dir = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); dir >= 0) {
+            (void)::fsync(dir);
+            ::close(dir);
+        }
+    }
+
+private:
+    [[nodiscard]] error failed(const char* what) const {
+        return {exit_code::output, target_, std::string(what) + ": " + std::strerror(errno)};
+    }
+    void rename() {
+        if (::rename(temporary_.c_str(), destination_.c_str()) != 0) {
+            throw failed("cannot rename the finished file");
+        }
+        forget(false);
+    }
+    void forget(bool remove) noexcept {
+        if (!temporary_.empty() && remove) {
+            ::unlink(temporary_.c_str());
+        }
+        temporary_.clear();
+        detail::pending_temporary[0] = '\0';
+    }
+
+    std::string target_;
+    std::string destination_;
+    std::string directory_;
+    std::string temporary_;
+    overwrite policy_;
+    int fd_ = -1;
+};
+
+}  // namespace quant_tool
