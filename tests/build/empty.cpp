@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+// Never compiled: lends a target its compile options.
