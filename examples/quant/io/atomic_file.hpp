@@ -61,7 +61,7 @@ extern "C" inline void quant_tool_on_signal(int number) {
     ::raise(number);
 }
 
-}  // namespace detail
+} // namespace detail
 
 /// Remove a half-written file when the program is interrupted; call once at the start of main.
 inline void install_cleanup_on_signals() noexcept {
@@ -182,7 +182,7 @@ public:
             } else if (errno == EEXIST) {
                 throw error(exit_code::output, target_, "exists already (--force replaces it)");
             } else {
-                check_target(target_, policy_);  // a file system without hard links
+                check_target(target_, policy_); // a file system without hard links
                 rename();
             }
         } else {
@@ -220,4 +220,4 @@ private:
     int fd_ = -1;
 };
 
-}  // namespace quant_tool
+} // namespace quant_tool

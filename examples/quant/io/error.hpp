@@ -12,12 +12,12 @@ namespace quant_tool {
 /// Exit codes of the command-line tool (docs/tool.md lists them for users).
 enum class exit_code : int {
     ok = 0,
-    internal = 1,  ///< out of memory, or a defect of the program
-    usage = 2,     ///< unknown, malformed or contradictory options
-    input = 3,     ///< a file is missing, unreadable, truncated, lying or of an unsupported kind
-    output = 4,    ///< the output exists (no --force) or cannot be written
-    data = 5,      ///< the values do not admit what was asked for (NaN weights, an unreachable budget)
-    threshold = 6  ///< `compare --min-sqnr`: a tensor is below the asked-for quality
+    internal = 1, ///< out of memory, or a defect of the program
+    usage = 2,    ///< unknown, malformed or contradictory options
+    input = 3,    ///< a file is missing, unreadable, truncated, lying or of an unsupported kind
+    output = 4,   ///< the output exists (no --force) or cannot be written
+    data = 5,     ///< the values do not admit what was asked for (NaN weights, an unreachable budget)
+    threshold = 6 ///< `compare --min-sqnr`: a tensor is below the asked-for quality
 };
 
 /// Names come from files: control characters would garble a terminal or hide text, so they are shown escaped.
@@ -63,4 +63,4 @@ private:
     exit_code code_;
 };
 
-}  // namespace quant_tool
+} // namespace quant_tool

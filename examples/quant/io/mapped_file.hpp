@@ -44,4 +44,4 @@ namespace quant_tool {
     return {owner, {static_cast<const std::byte*>(address), size}};
 }
 
-}  // namespace quant_tool
+} // namespace quant_tool

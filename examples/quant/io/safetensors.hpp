@@ -88,7 +88,8 @@ public:
         switch (state_) {
         case state::name:
             if (!names_.insert(value).second) {
-                throw error(exit_code::input, file_, value == "__metadata__" ? "" : value, "appears twice in the header");
+                throw error(exit_code::input, file_, value == "__metadata__" ? "" : value,
+                            "appears twice in the header");
             }
             name_ = value;
             if (value == "__metadata__") {
@@ -156,13 +157,25 @@ public:
     }
 
     bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
-        throw error(exit_code::input, file_, "the header is not valid JSON (near its byte " + std::to_string(position) + ")");
+        throw error(exit_code::input, file_,
+                    "the header is not valid JSON (near its byte " + std::to_string(position) + ")");
     }
 
 private:
     enum class state {
-        start, name, metadata, metadata_key, metadata_value, tensor, tensor_key, dtype, shape_start, shape, offsets_start,
-        offsets, done
+        start,
+        name,
+        metadata,
+        metadata_key,
+        metadata_value,
+        tensor,
+        tensor_key,
+        dtype,
+        shape_start,
+        shape,
+        offsets_start,
+        offsets,
+        done
     };
 
     [[noreturn]] void fail(const std::string& cause) const { throw error(exit_code::input, file_, name_, cause); }
@@ -191,7 +204,7 @@ private:
     unsigned seen_ = 0, offsets_ = 0;
 };
 
-}  // namespace detail
+} // namespace detail
 
 /// Read safetensors from bytes already in memory; `file` is the name used in messages.
 [[nodiscard]] inline tensor_file parse_safetensors(const byte_block& content, const std::string& file) {
@@ -233,7 +246,8 @@ private:
             throw fail("data_offsets " + range + " end before they begin");
         }
         if (e.end > data.size()) {
-            throw fail("data_offsets " + range + " lie beyond the " + std::to_string(data.size()) + " bytes of data in the file");
+            throw fail("data_offsets " + range + " lie beyond the " + std::to_string(data.size()) +
+                       " bytes of data in the file");
         }
         const auto size = byte_count(e.value.type, e.value.shape);
         if (!size) {
@@ -263,7 +277,9 @@ private:
 }
 
 /// Read a file; tensors come in the order of their bytes. Throws error (exit_code::input).
-[[nodiscard]] inline tensor_file read_safetensors(const std::string& path) { return parse_safetensors(map_file(path), path); }
+[[nodiscard]] inline tensor_file read_safetensors(const std::string& path) {
+    return parse_safetensors(map_file(path), path);
+}
 
 namespace detail {
 
@@ -275,12 +291,13 @@ namespace detail {
         order.push_back(&t);
     }
     std::sort(order.begin(), order.end(), [](const tensor* a, const tensor* b) {
-        return std::pair<dtype, std::string_view>(a->type, a->name) < std::pair<dtype, std::string_view>(b->type, b->name);
+        return std::pair<dtype, std::string_view>(a->type, a->name) <
+               std::pair<dtype, std::string_view>(b->type, b->name);
     });
     return order;
 }
 
-}  // namespace detail
+} // namespace detail
 
 /// The length field and the header, padded with spaces so that the data start at a multiple of 8.
 [[nodiscard]] inline std::string safetensors_header(const tensor_file& content, const std::string& file) {
@@ -307,7 +324,8 @@ namespace detail {
             text += nlohmann::json(t->name).dump();
             text += R"(:{"dtype":")";
             text += name_of(t->type);
-            text += R"(","shape":)" + nlohmann::json(t->shape).dump() + R"(,"data_offsets":[)" + std::to_string(offset) + ',';
+            text += R"(","shape":)" + nlohmann::json(t->shape).dump() + R"(,"data_offsets":[)" +
+                    std::to_string(offset) + ',';
             offset += t->bytes.size();
             text += std::to_string(offset) + "]}";
         }
@@ -340,4 +358,4 @@ inline std::uint64_t write_safetensors(const std::string& path, const tensor_fil
     return size;
 }
 
-}  // namespace quant_tool
+} // namespace quant_tool

@@ -26,24 +26,42 @@ static_assert(std::endian::native == std::endian::little,
 
 /// Element types of a safetensors file, in the order in which the writer lays them out (widest first).
 enum class dtype : std::uint8_t {
-    f64, i64, u64, c64, f32, i32, u32, f16, bf16, i16, u16, f8_e5m2, f8_e4m3, f8_e8m0, i8, u8, boolean,
-    f6_e2m3, f6_e3m2, f4
+    f64,
+    i64,
+    u64,
+    c64,
+    f32,
+    i32,
+    u32,
+    f16,
+    bf16,
+    i16,
+    u16,
+    f8_e5m2,
+    f8_e4m3,
+    f8_e8m0,
+    i8,
+    u8,
+    boolean,
+    f6_e2m3,
+    f6_e3m2,
+    f4
 };
 
 struct dtype_info {
     dtype type;
-    std::string_view name;  ///< the name in a safetensors header
-    unsigned bits;          ///< bits per element; 4 and 6 are packed without gaps
-    std::string_view npy;   ///< kind and size in a .npy header; empty if .npy has no such type
+    std::string_view name; ///< the name in a safetensors header
+    unsigned bits;         ///< bits per element; 4 and 6 are packed without gaps
+    std::string_view npy;  ///< kind and size in a .npy header; empty if .npy has no such type
 };
 
 inline constexpr std::array<dtype_info, 20> dtypes{{
-    {dtype::f64, "F64", 64, "f8"},     {dtype::i64, "I64", 64, "i8"},         {dtype::u64, "U64", 64, "u8"},
-    {dtype::c64, "C64", 64, "c8"},     {dtype::f32, "F32", 32, "f4"},         {dtype::i32, "I32", 32, "i4"},
-    {dtype::u32, "U32", 32, "u4"},     {dtype::f16, "F16", 16, "f2"},         {dtype::bf16, "BF16", 16, ""},
-    {dtype::i16, "I16", 16, "i2"},     {dtype::u16, "U16", 16, "u2"},         {dtype::f8_e5m2, "F8_E5M2", 8, ""},
-    {dtype::f8_e4m3, "F8_E4M3", 8, ""}, {dtype::f8_e8m0, "F8_E8M0", 8, ""},   {dtype::i8, "I8", 8, "i1"},
-    {dtype::u8, "U8", 8, "u1"},        {dtype::boolean, "BOOL", 8, "b1"},     {dtype::f6_e2m3, "F6_E2M3", 6, ""},
+    {dtype::f64, "F64", 64, "f8"},      {dtype::i64, "I64", 64, "i8"},      {dtype::u64, "U64", 64, "u8"},
+    {dtype::c64, "C64", 64, "c8"},      {dtype::f32, "F32", 32, "f4"},      {dtype::i32, "I32", 32, "i4"},
+    {dtype::u32, "U32", 32, "u4"},      {dtype::f16, "F16", 16, "f2"},      {dtype::bf16, "BF16", 16, ""},
+    {dtype::i16, "I16", 16, "i2"},      {dtype::u16, "U16", 16, "u2"},      {dtype::f8_e5m2, "F8_E5M2", 8, ""},
+    {dtype::f8_e4m3, "F8_E4M3", 8, ""}, {dtype::f8_e8m0, "F8_E8M0", 8, ""}, {dtype::i8, "I8", 8, "i1"},
+    {dtype::u8, "U8", 8, "u1"},         {dtype::boolean, "BOOL", 8, "b1"},  {dtype::f6_e2m3, "F6_E2M3", 6, ""},
     {dtype::f6_e3m2, "F6_E3M2", 6, ""}, {dtype::f4, "F4", 4, ""},
 }};
 
@@ -87,7 +105,8 @@ inline constexpr std::size_t max_rank = 64;
 }
 
 /// Number of bytes; empty when it does not fit or when packed 4- or 6-bit elements do not fill the last byte.
-[[nodiscard]] inline std::optional<std::uint64_t> byte_count(dtype type, std::span<const std::uint64_t> shape) noexcept {
+[[nodiscard]] inline std::optional<std::uint64_t> byte_count(dtype type,
+                                                             std::span<const std::uint64_t> shape) noexcept {
     const auto n = element_count(shape);
     const std::uint64_t bits = info(type).bits;
     if (!n || *n > std::numeric_limits<std::uint64_t>::max() / bits || *n * bits % 8 != 0) {
@@ -164,7 +183,7 @@ using text_metadata = std::vector<std::pair<std::string, std::string>>;
 struct tensor_file {
     std::vector<tensor> tensors;
     text_metadata metadata;
-    std::uint64_t bytes_on_disk = 0;  ///< size of the file it was read from, headers included
+    std::uint64_t bytes_on_disk = 0; ///< size of the file it was read from, headers included
 
     [[nodiscard]] tensor* find(std::string_view name) noexcept {
         for (auto& t : tensors) {
@@ -184,4 +203,4 @@ struct tensor_file {
     }
 };
 
-}  // namespace quant_tool
+} // namespace quant_tool
