@@ -24,7 +24,7 @@
 #endif
 
 #ifndef QUANT_ASSERT_HANDLER
-#define QUANT_ASSERT_HANDLER(text) ::quant::detail::trap(text)
+#define QUANT_ASSERT_HANDLER(text) ::quant::core_detail::trap(text)
 #endif
 
 #if defined(__FAST_MATH__)
@@ -114,7 +114,7 @@
 
 namespace quant {
 inline namespace v0_1 {
-namespace detail {
+namespace core_detail {
 [[noreturn]] QUANT_INLINE void trap(const char* /*text*/) noexcept {
 #if defined(_MSC_VER) && !defined(__clang__)
     __debugbreak();
@@ -123,7 +123,7 @@ namespace detail {
     __builtin_trap();
 #endif
 }
-} // namespace detail
+} // namespace core_detail
 } // namespace v0_1
 } // namespace quant
 

@@ -40,7 +40,7 @@ struct channel_correction {
 inline constexpr float min_scale = 0x1p-100f; ///< a range that needs less counts as a zero range
 inline constexpr float max_scale = 0x1p+100f; ///< a range that needs more is an error
 
-namespace detail {
+namespace core_detail {
 
 QUANT_INLINE constexpr bool is_finite(double x) noexcept {
     return x - x == 0; // inf - inf and NaN - NaN are NaN
@@ -62,7 +62,7 @@ QUANT_INLINE constexpr result<float> legal_scale(double scale) noexcept {
     return static_cast<float>(scale);
 }
 
-} // namespace detail
+} // namespace core_detail
 
 /// ok when the format is legal, the scale lies in [2^-100, 2^100] and the zero point within the codes.
 [[nodiscard]] QUANT_INLINE constexpr status validate(const affine_params& params) noexcept {
@@ -82,7 +82,7 @@ QUANT_INLINE constexpr result<float> legal_scale(double scale) noexcept {
 [[nodiscard]] QUANT_INLINE constexpr result<affine_params> choose_params(clip_range range, code_format format,
                                                                          mapping map) noexcept {
     if (const status s = validate(format); !s) return s;
-    if (!detail::is_finite(range.lo) || !detail::is_finite(range.hi) || range.lo > range.hi)
+    if (!core_detail::is_finite(range.lo) || !core_detail::is_finite(range.hi) || range.lo > range.hi)
         return status{errc::invalid_range, "range"};
     const double lo = range.lo < 0 ? range.lo : 0.0;
     const double hi = range.hi > 0 ? range.hi : 0.0;
@@ -95,23 +95,23 @@ QUANT_INLINE constexpr result<float> legal_scale(double scale) noexcept {
         scale = from_lo > from_hi ? from_lo : from_hi;
     } else {
         const double width = hi - lo;
-        scale = detail::is_finite(width) ? width / (qmax - qmin) : width;
+        scale = core_detail::is_finite(width) ? width / (qmax - qmin) : width;
     }
-    const result<float> legal = detail::legal_scale(scale);
+    const result<float> legal = core_detail::legal_scale(scale);
     if (!legal) return legal.status();
     if (*legal == 0) return affine_params{1, 0, format};
     if (map == mapping::symmetric) return affine_params{*legal, 0, format};
     const double steps_below_zero = lo / static_cast<double>(*legal);
     double zero_point = qmin - steps_below_zero;
     zero_point = zero_point < qmin ? qmin : (zero_point > qmax ? qmax : zero_point);
-    return affine_params{*legal, detail::round_to_int(zero_point), format};
+    return affine_params{*legal, core_detail::round_to_int(zero_point), format};
 }
 
 /// Symmetric parameters of a known constant: scale = magnitude / qmax (in both widths of range), zero_point 0.
 /// magnitude > 0 in real units. Preconditions, not errors: use choose_params for values that come from data.
 [[nodiscard]] QUANT_INLINE constexpr affine_params symmetric(float magnitude, code_format format) noexcept {
     QUANT_EXPECTS(static_cast<bool>(validate(format)) && format.qmax() > 0, "symmetric: format must have positive codes");
-    const result<float> legal = detail::legal_scale(static_cast<double>(magnitude) / format.qmax());
+    const result<float> legal = core_detail::legal_scale(static_cast<double>(magnitude) / format.qmax());
     QUANT_EXPECTS(legal && *legal > 0, "symmetric: magnitude must be positive and finite");
     return {*legal, 0, format};
 }

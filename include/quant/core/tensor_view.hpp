@@ -151,7 +151,7 @@ strided_view(T* data, const std::array<std::size_t, Rank>& extents, const std::a
 /// tensor_view, and `static constexpr bool borrowed` telling whether the view outlives the object.
 template <class X> struct view_traits;
 
-namespace detail {
+namespace core_detail {
 
 template <class X> inline constexpr bool is_tensor_view = false;
 template <class T, std::size_t Rank> inline constexpr bool is_tensor_view<tensor_view<T, Rank>> = true;
@@ -179,34 +179,34 @@ template <class T, std::size_t N> inline constexpr std::size_t static_size<std::
 template <class T, std::size_t N> inline constexpr std::size_t static_size<std::span<T, N>> = N;
 template <class T, std::size_t N> inline constexpr std::size_t static_size<T[N]> = N;
 
-} // namespace detail
+} // namespace core_detail
 
 /// Everything `view` accepts.
 template <class X>
-concept viewable = detail::is_tensor_view<std::remove_cvref_t<X>> || detail::has_view_traits<std::remove_reference_t<X>> ||
-                   detail::contiguous_container<std::remove_reference_t<X>> || std::is_array_v<std::remove_reference_t<X>>;
+concept viewable = core_detail::is_tensor_view<std::remove_cvref_t<X>> || core_detail::has_view_traits<std::remove_reference_t<X>> ||
+                   core_detail::contiguous_container<std::remove_reference_t<X>> || std::is_array_v<std::remove_reference_t<X>>;
 
 /// A destination: an lvalue, or a view of one (a temporary container would be lost).
 template <class X>
-concept destination = viewable<X> && (std::is_lvalue_reference_v<X> || detail::is_tensor_view<std::remove_cvref_t<X>> ||
-                                      detail::is_span<std::remove_cvref_t<X>>);
+concept destination = viewable<X> && (std::is_lvalue_reference_v<X> || core_detail::is_tensor_view<std::remove_cvref_t<X>> ||
+                                      core_detail::is_span<std::remove_cvref_t<X>>);
 
 /// A view of a tensor, vector, span, array, built-in array, or (with quant/interop/eigen.hpp) Eigen object; containers of one
 /// dimension become rank 1. Temporaries that own their elements are refused.
 template <viewable X> [[nodiscard]] QUANT_INLINE constexpr auto view(X&& x) noexcept {
     using object = std::remove_reference_t<X>;
     using plain = std::remove_cv_t<object>;
-    if constexpr (detail::is_tensor_view<plain>) {
+    if constexpr (core_detail::is_tensor_view<plain>) {
         return x;
-    } else if constexpr (detail::has_view_traits<object>) {
+    } else if constexpr (core_detail::has_view_traits<object>) {
         static_assert(std::is_lvalue_reference_v<X> || view_traits<plain>::borrowed,
                       "quant::view: the object is a temporary, its elements would be gone before the view is used");
         return view_traits<plain>::view(x);
     } else if constexpr (std::is_array_v<object>) {
         return tensor_view<std::remove_extent_t<object>, 1>(x, {std::extent_v<object>});
     } else {
-        static_assert(!detail::looks_like_matrix<object>, "quant::view: include <quant/interop/eigen.hpp> to view Eigen objects");
-        static_assert(std::is_lvalue_reference_v<X> || detail::is_span<plain>,
+        static_assert(!core_detail::looks_like_matrix<object>, "quant::view: include <quant/interop/eigen.hpp> to view Eigen objects");
+        static_assert(std::is_lvalue_reference_v<X> || core_detail::is_span<plain>,
                       "quant::view: the container is a temporary, its elements would be gone before the view is used");
         using element = std::remove_pointer_t<decltype(x.data())>;
         return tensor_view<element, 1>(x.data(), {static_cast<std::size_t>(x.size())});

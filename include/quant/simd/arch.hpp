@@ -21,7 +21,8 @@
 #endif
 
 QUANT_BEGIN_NAMESPACE
-namespace simd {
+/// Architecture types cross files of different flags, so they are untagged; which one is native is each file's own matter.
+namespace arch {
 
 /// One element at a time, by the scalar definition.
 struct scalar {
@@ -29,8 +30,15 @@ struct scalar {
 };
 
 /// A list of architectures.
-template <class... Arch> struct arch_list {};
+template <class... Arch> struct list {};
 
+} // namespace arch
+QUANT_END_NAMESPACE
+
+QUANT_BEGIN_TARGET
+namespace simd {
+
+using arch::scalar;
 template <class Arch> inline constexpr bool is_scalar = std::is_same_v<Arch, scalar>;
 
 #if QUANT_HAS_XSIMD
@@ -48,21 +56,21 @@ using native_division = native;
 
 /// Every architecture that can be instantiated in this file, narrowest first.
 #if defined(__AVX512BW__)
-using compiled_archs = arch_list<scalar, xsimd::sse2, xsimd::avx2, xsimd::avx512bw>;
+using compiled_archs = arch::list<scalar, xsimd::sse2, xsimd::avx2, xsimd::avx512bw>;
 #elif defined(__AVX2__)
-using compiled_archs = arch_list<scalar, xsimd::sse2, xsimd::avx2>;
+using compiled_archs = arch::list<scalar, xsimd::sse2, xsimd::avx2>;
 #elif defined(__SSE4_2__)
-using compiled_archs = arch_list<scalar, xsimd::sse2, xsimd::sse4_2>;
+using compiled_archs = arch::list<scalar, xsimd::sse2, xsimd::sse4_2>;
 #elif defined(__SSE2__)
-using compiled_archs = arch_list<scalar, xsimd::sse2>;
+using compiled_archs = arch::list<scalar, xsimd::sse2>;
 #else
-using compiled_archs = arch_list<scalar, native>;
+using compiled_archs = arch::list<scalar, native>;
 #endif
 #else
 using native = scalar;
 using native_division = scalar;
-using compiled_archs = arch_list<scalar>;
+using compiled_archs = arch::list<scalar>;
 #endif
 
 } // namespace simd
-QUANT_END_NAMESPACE
+QUANT_END_TARGET
