@@ -78,15 +78,15 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std
 int main(int argc, char** argv) {
     if (argc > 1 && std::strcmp(argv[1], "new") == 0) {
         without_heap("planted new", [] {
-            int* volatile kept = new int(1);
-            delete kept;
+            void* (*volatile allocate)(std::size_t) = &::operator new;
+            ::operator delete(allocate(1));
         });
         return 0;
     }
     if (argc > 1 && std::strcmp(argv[1], "malloc") == 0) {
         without_heap("planted malloc", [] {
-            void* volatile kept = std::malloc(1);
-            std::free(kept);
+            void* (*volatile allocate)(std::size_t) = std::malloc; // a plain pair of malloc and free is optimized away
+            std::free(allocate(1));
         });
         return 0;
     }
