@@ -68,7 +68,8 @@ inline void parse_metadata_json(std::string_view text, text_metadata& out, const
     }
     detail::zip_handle archive(zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &code));
     if (!archive) {
-        const std::string cause = zip_error_strerror(&code);
+        const std::string cause =
+            zip_error_code_zip(&code) == ZIP_ER_EXISTS ? "a member's name appears twice" : zip_error_strerror(&code);
         zip_source_free(source);
         zip_error_fini(&code);
         throw refuse("not a sound ZIP archive: " + cause);
