@@ -31,8 +31,7 @@ void poisoned() noexcept {
     ::_exit(1);
 }
 
-template <class Verb>
-void without_heap(const char* name, Verb verb) noexcept {
+template <class Verb> void without_heap(const char* name, Verb verb) noexcept {
     armed = name;
     verb();
     armed = nullptr;
