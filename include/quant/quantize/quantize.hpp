@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The user's verbs on views: quantize, dequantize, fake_quant, with parameters already chosen. Layer 4 (quantize).
+//
+//   auto params = quant::quantize(weights, codes);                        // result<affine_params>: min-max, symmetric
+//   if (auto s = quant::dequantize(codes, restored, *params); !s) return s;
+//   quant::quantize(w, codes, channel_params, quant::per_axis(0));        // one affine_params per slice of axis 0
+//
+// Definition and exactness: core/scalar.hpp, docs/numerics.md. All verbs are one pass, allocate nothing and throw nothing.
+// Sources and destinations are anything quant::view accepts, with any strides; a one-dimensional dense side may stand for a
+// tensor of any rank (row-major). Source and destination may be the same array where the types allow it (fake_quant), but
+// must not overlap otherwise. When every extent is part of the types (std::array, std::span<T, N>) the verbs return void: a
+// mismatch of sizes is a compile error, and illegal parameters are a broken precondition.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <quant/calibrate/minmax.hpp>
+#include <quant/core/granularity.hpp>
+#include <quant/core/scalar.hpp>
+#include <quant/core/tensor_view.hpp>
+#include <quant/quantize/traverse.hpp>
+#include <quant/simd/quantize_kernels.hpp>
+#include <quant/simd/tiles.hpp>
+#include <span>
+
+QUANT_BEGIN_TARGET
+namespace detail {
+
+inline constexpr std::size_t run_tile = 512; ///< elements converted or gathered at a time on the stack
+
+/// The vector copy of the parameters of up to run_tile slices, kept while the same slices come again (row after row of a
+/// tensor whose innermost dimension owns the parameters).
+class parameter_tile {
+public:
+    explicit parameter_tile(std::span<const affine_params> params) noexcept : params_(params) {}
+
+    simd::per_element_params load(std::size_t slice, std::size_t step, std::size_t n) noexcept {
+        const simd::per_element_params direct{params_.data() + slice, step, scale_, lo_, hi_, zero_point_};
+#if QUANT_HAS_XSIMD
+        if (slice != slice_ || step != step_ || n > n_) {
+            for (std::size_t i = 0; i < n; ++i) {
+                const affine_params& p = direct[i];
+                scale_[i] = p.scale;
+                lo_[i] = static_cast<float>(p.format.qmin() - p.zero_point);
+                hi_[i] = static_cast<float>(p.format.qmax() - p.zero_point);
+                zero_point_[i] = p.zero_point;
+            }
+            slice_ = slice;
+            step_ = step;
+            n_ = n;
+        }
+#endif
+        return direct;
+    }
+
+private:
+    std::span<const affine_params> params_;
+    std::size_t slice_ = 0, step_ = 0, n_ = 0;
+    static constexpr std::size_t capacity = QUANT_HAS_XSIMD ? run_tile : 1; // the scalar architecture reads params directly
+    float scale_[capacity], lo_[capacity], hi_[capacity];
+    std::int32_t zero_point_[capacity];
+};
+
+/// Applies `kernel(in, out, n, params, index)` to every run. In and Out are what the kernel computes with; elements of other
+/// types, and strided runs, pass through a tile on the stack.
+template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
+inline void transform(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst, const slice_map<Rank>& map,
+                      std::span<const affine_params> params, const Kernel& kernel) noexcept {
+    using source_type = std::remove_const_t<S>;
+    constexpr bool same_types = std::same_as<source_type, In> && std::same_as<D, Out>;
+    parameter_tile per_element(params);
+    const auto apply = [&](const In* in, Out* out, const element_run<S, D>& run, std::size_t first, std::size_t n) noexcept {
+        const simd::index_run index{run.index + first * run.index_step, run.index_step};
+        if (run.slice_step == 0)
+            kernel(in, out, n, simd::uniform_params{params[run.slice]}, index);
+        else
+            kernel(in, out, n, per_element.load(run.slice + first * run.slice_step, run.slice_step, n), index);
+    };
+    for_each_run(src, dst, map, [&](const element_run<S, D>& run) noexcept {
+        const bool dense = run.src_stride == 1 && run.dst_stride == 1;
+        if constexpr (same_types) {
+            if (dense && run.slice_step == 0) {
+                apply(run.src, run.dst, run, 0, run.n);
+                return;
+            }
+        }
+        for (std::size_t first = 0; first < run.n; first += run_tile) {
+            const std::size_t n = run.n - first < run_tile ? run.n - first : run_tile;
+            S* from = run.src + first * run.src_stride;
+            D* to = run.dst + first * run.dst_stride;
+            if constexpr (same_types) {
+                if (dense) {
+                    apply(from, to, run, first, n);
+                    continue;
+                }
+            }
+            In in[run_tile];
+            Out out[run_tile];
+            for (std::size_t i = 0; i < n; ++i) {
+                if constexpr (std::same_as<source_type, In>)
+                    in[i] = from[i * run.src_stride];
+                else
+                    in[i] = to_float(from[i * run.src_stride]);
+            }
+            apply(in, out, run, first, n);
+            for (std::size_t i = 0; i < n; ++i) {
+                if constexpr (std::same_as<D, Out>)
+                    to[i * run.dst_stride] = out[i];
+                else
+                    to[i * run.dst_stride] = from_float<D>(out[i]);
+            }
+        }
+    });
+}
+
+/// Checks shared by the verbs; `map` receives the resolved granularity.
+template <std::size_t Rank>
+[[nodiscard]] inline status check_params(std::span<const affine_params> params, granularity g,
+                                         const std::array<std::size_t, Rank>& extents, slice_map<Rank>& map) noexcept {
+    const auto resolved = resolve(g, extents);
+    if (!resolved) return resolved.status();
+    map = *resolved;
+    if (params.size() != map.count) return {errc::shape_mismatch, "params"};
+    for (const affine_params& p : params)
+        if (const status s = validate(p); !s) return s;
+    return {};
+}
+
+template <code_storage Code> [[nodiscard]] inline status check_storage(std::span<const affine_params> params, const char* argument) noexcept {
+    for (const affine_params& p : params)
+        if (!holds<Code>(p.format)) return {errc::storage_too_narrow, argument};
+    return {};
+}
+
+template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status quantize_views(tensor_view<const T, Rank> src, tensor_view<Code, DstRank> dst,
+                                           std::span<const affine_params> params, granularity g,
+                                           const quantize_options& options) noexcept {
+    slice_map<Rank> map;
+    if (const status s = check_params(params, g, src.extents(), map); !s) return s;
+    if (const status s = check_storage<Code>(params, "codes"); !s) return s;
+    const auto codes = with_extents(dst, src.extents(), "codes");
+    if (!codes) return codes.status();
+    if (may_overlap(*codes)) return {errc::overlapping, "codes"};
+    using real = compute_t<T>;
+    transform<real, Code>(src, *codes, map, params, [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
+        simd::quantize(in, out, n, p, options, i);
+    });
+    return {};
+}
+
+template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status dequantize_views(tensor_view<const Code, Rank> src, tensor_view<T, DstRank> dst,
+                                             std::span<const affine_params> params, granularity g) noexcept {
+    // The side with more dimensions says what an axis is.
+    constexpr bool dst_leads = DstRank > Rank;
+    constexpr std::size_t rank = dst_leads ? DstRank : Rank;
+    std::array<std::size_t, rank> extents{};
+    if constexpr (dst_leads)
+        extents = dst.extents();
+    else
+        extents = src.extents();
+    slice_map<rank> map;
+    if (const status s = check_params(params, g, extents, map); !s) return s;
+    const auto codes = with_extents(src, extents, "codes");
+    if (!codes) return codes.status();
+    const auto reals = with_extents(dst, extents, "dst");
+    if (!reals) return reals.status();
+    if (may_overlap(*reals)) return {errc::overlapping, "dst"};
+    using real = compute_t<T>;
+    transform<Code, real>(*codes, *reals, map, params, [](const Code* in, real* out, std::size_t n, const auto& p, simd::index_run) {
+        simd::dequantize(in, out, n, p);
+    });
+    return {};
+}
+
+template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status fake_quant_views(tensor_view<const T, Rank> src, tensor_view<U, DstRank> dst,
+                                             std::span<const affine_params> params, granularity g,
+                                             const quantize_options& options) noexcept {
+    static_assert(std::same_as<T, U>, "quant::fake_quant: source and destination have the same element type");
+    slice_map<Rank> map;
+    if (const status s = check_params(params, g, src.extents(), map); !s) return s;
+    const auto out_view = with_extents(dst, src.extents(), "dst");
+    if (!out_view) return out_view.status();
+    if (may_overlap(*out_view)) return {errc::overlapping, "dst"};
+    using real = compute_t<T>;
+    transform<real, real>(src, *out_view, map, params, [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
+        simd::fake_quant(in, out, n, p, options, i);
+    });
+    return {};
+}
+
+/// Both sizes known to the compiler: nothing left that could go wrong at run time but the parameters.
+template <class A, class B>
+inline constexpr bool static_sizes = core_detail::static_size<std::remove_cvref_t<A>> != std::dynamic_extent &&
+                                     core_detail::static_size<std::remove_cvref_t<B>> != std::dynamic_extent;
+
+template <class A, class B, class F> QUANT_INLINE auto checked(F verb) noexcept {
+    if constexpr (static_sizes<A, B>) {
+        static_assert(core_detail::static_size<std::remove_cvref_t<A>> == core_detail::static_size<std::remove_cvref_t<B>>,
+                      "quant: source and destination have different sizes");
+        [[maybe_unused]] const status s = verb();
+        QUANT_EXPECTS(static_cast<bool>(s), "quant: legal parameters whose codes fit the element type");
+    } else {
+        return verb();
+    }
+}
+
+} // namespace detail
+
+/// Codes of real values, one set of parameters for the whole tensor; equation (1) of core/scalar.hpp.
+/// src     real values, any strides           codes   same extents (or dense and one-dimensional)
+/// params  scale in real units per code       options rounding, division or reciprocal, seed
+/// Returns ok | bits_out_of_range | invalid_scale | invalid_zero_point | storage_too_narrow | shape_mismatch | overlapping;
+/// nothing is written unless ok. Exactness: bit-exact. Cost: one pass.
+template <viewable Src, destination Codes>
+    requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
+inline auto quantize(const Src& src, Codes&& codes, const affine_params& params, const quantize_options& options = {}) noexcept {
+    return detail::checked<Src, Codes>([&] {
+        return detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&params, 1), per_tensor, options);
+    });
+}
+
+/// The same with one set of parameters per slice: params[s] belongs to slice s of the granularity, which also may differ in
+/// format (bit widths per channel). Further errors: axis_out_of_range, invalid_group_size, shape_mismatch "params".
+template <viewable Src, destination Codes>
+    requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
+[[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<const affine_params> params, granularity g,
+                                     const quantize_options& options = {}) noexcept {
+    return detail::quantize_views(detail::view_const(src), v0_1::view(codes), params, g, options);
+}
+
+/// Real values of codes; equation (2): (code - zero_point) * scale, rounded once to the destination's type.
+/// codes   any strides       dst   same extents (or either side dense and one-dimensional); float, double, float16, bfloat16
+/// Errors as for quantize. A code outside its format is not an error: equation (2) is defined for every integer.
+template <viewable Codes, destination Dst>
+    requires(code_storage<element_of_t<Codes>> && real_element<element_of_t<Dst>>)
+inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& params) noexcept {
+    return detail::checked<Codes, Dst>([&] {
+        return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), std::span(&params, 1), per_tensor);
+    });
+}
+
+/// The same with one set of parameters per slice.
+template <viewable Codes, destination Dst>
+    requires(code_storage<element_of_t<Codes>> && real_element<element_of_t<Dst>>)
+[[nodiscard]] inline status dequantize(const Codes& codes, Dst&& dst, std::span<const affine_params> params,
+                                       granularity g) noexcept {
+    return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), params, g);
+}
+
+/// The nearest representable real values: dequantize(quantize(src)) without the codes. src and dst may be the same tensor.
+template <viewable Src, destination Dst>
+    requires(real_element<element_of_t<Src>> && real_element<element_of_t<Dst>>)
+inline auto fake_quant(const Src& src, Dst&& dst, const affine_params& params, const quantize_options& options = {}) noexcept {
+    return detail::checked<Src, Dst>([&] {
+        return detail::fake_quant_views(detail::view_const(src), v0_1::view(dst), std::span(&params, 1), per_tensor, options);
+    });
+}
+
+/// The same with one set of parameters per slice.
+template <viewable Src, destination Dst>
+    requires(real_element<element_of_t<Src>> && real_element<element_of_t<Dst>>)
+[[nodiscard]] inline status fake_quant(const Src& src, Dst&& dst, std::span<const affine_params> params, granularity g,
+                                       const quantize_options& options = {}) noexcept {
+    return detail::fake_quant_views(detail::view_const(src), v0_1::view(dst), params, g, options);
+}
+
+/// Min-max, symmetric, per tensor, in the destination type's own full-range format: finds the range, then quantizes.
+/// Returns the parameters. NaN and infinities do not widen the range. An empty tensor gives scale 1. Cost: two passes.
+template <viewable Src, destination Codes>
+    requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
+[[nodiscard]] inline result<affine_params> quantize(const Src& src, Codes&& codes, const quantize_options& options = {}) noexcept {
+    minmax_observer observer;
+    observer.observe(src);
+    const result<clip_range> range = observer.clip();
+    const result<affine_params> params =
+        choose_params(range ? *range : clip_range{}, full_range_format<element_of_t<Codes>>, mapping::symmetric);
+    if (!params) return params;
+    const status s = detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&*params, 1), per_tensor, options);
+    if (!s) return s;
+    return params;
+}
+
+QUANT_END_TARGET
