@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// One name per vector operation for batches and for single values, and float to double widening, which xsimd lacks. With it
+// a reduction is written once and instantiated for every architecture, the scalar one included. Layer 2 (simd).
+
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <quant/simd/arch.hpp>
+#include <type_traits>
+
+QUANT_BEGIN_TARGET
+namespace simd {
+
+// ---- packs ----------------------------------------------------------------------------------------------------------------
+
+/// `type` is what an architecture computes `T` in; `size` is how many elements that holds.
+template <class T, class Arch> struct pack_of;
+template <class T> struct pack_of<T, scalar> {
+    using type = T;
+    static constexpr std::size_t size = 1;
+};
+#if QUANT_HAS_XSIMD
+template <class T, class Arch>
+    requires(!std::same_as<Arch, scalar>)
+struct pack_of<T, Arch> {
+    using type = xsimd::batch<T, Arch>;
+    static constexpr std::size_t size = type::size;
+};
+#endif
+template <class T, class Arch> using pack = typename pack_of<T, Arch>::type;
+
+/// Reductions run in 16 virtual lanes: element i of a block belongs to lane i mod 16, whatever the width of a register is.
+inline constexpr std::size_t virtual_lanes = 16;
+
+/// The architecture a reduction asked of `Arch` runs on: itself, or scalar where it has no double registers (32-bit NEON)
+/// or registers above 16 floats. The bytes are the same.
+#if QUANT_HAS_XSIMD
+template <class Arch> struct reduction_arch {
+    template <class A> static constexpr bool fits() noexcept {
+        if constexpr (xsimd::has_simd_register<float, A>::value && xsimd::has_simd_register<double, A>::value)
+            return virtual_lanes % xsimd::batch<float, A>::size == 0;
+        else
+            return false;
+    }
+    using type = std::conditional_t<fits<Arch>(), Arch, scalar>;
+};
+template <> struct reduction_arch<scalar> { using type = scalar; };
+#else
+template <class Arch> struct reduction_arch { using type = scalar; };
+#endif
+template <class Arch> using reduction_arch_t = typename reduction_arch<Arch>::type;
+
+// ---- one value ------------------------------------------------------------------------------------------------------------
+
+template <class Arch, std::floating_point T>
+    requires(std::same_as<Arch, scalar>)
+QUANT_INLINE T load(const T* from)
+noexcept { return *from; }
+template <std::floating_point T> QUANT_INLINE void put(T* to, T x) noexcept { *to = x; }
+template <std::floating_point T> QUANT_INLINE T choose(bool condition, T yes, T no) noexcept {
+    return condition ? yes : no;
+}
+template <std::floating_point T> QUANT_INLINE T magnitude(T x) noexcept { return x < 0 ? -x : (x == 0 ? T(0) : x); }
+/// The smaller and the larger of two values that are not NaN.
+template <std::floating_point T> QUANT_INLINE T smaller(T a, T b) noexcept { return b < a ? b : a; }
+template <std::floating_point T> QUANT_INLINE T larger(T a, T b) noexcept { return a < b ? b : a; }
+/// Neither NaN nor infinity.
+template <std::floating_point T> QUANT_INLINE bool finite(T x) noexcept {
+    return magnitude(x) <= std::numeric_limits<T>::max();
+}
+/// Both conditions (the operator that batches and bool share would warn on bool).
+QUANT_INLINE bool both(bool a, bool b) noexcept { return a && b; }
+/// Toward zero, of |x| < 2^31.
+QUANT_INLINE float truncate(float x) noexcept { return static_cast<float>(static_cast<int>(x)); }
+
+/// Writes whole floats of |x| < 2^31 as integers.
+QUANT_INLINE void put_int(std::int32_t* to, float x) noexcept { *to = static_cast<std::int32_t>(x); }
+/// The leading 26 significant bits: the square of the result is exact in double.
+inline constexpr std::uint64_t leading_bits_mask = ~((std::uint64_t{1} << 27) - 1);
+QUANT_INLINE double leading_bits(double x) noexcept {
+    return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) & leading_bits_mask);
+}
+
+/// A float pack as doubles, in order: two packs, or one value.
+template <class Arch> struct widened {
+    static constexpr std::size_t count = pack_of<float, Arch>::size / pack_of<double, Arch>::size;
+    pack<double, Arch> part[count];
+};
+template <class Arch>
+    requires(std::same_as<Arch, scalar>)
+QUANT_INLINE widened<Arch> as_doubles(float x)
+noexcept { return {{static_cast<double>(x)}}; }
+
+// ---- a batch --------------------------------------------------------------------------------------------------------------
+#if QUANT_HAS_XSIMD
+
+template <class Arch, std::floating_point T>
+    requires(!std::same_as<Arch, scalar>)
+QUANT_INLINE xsimd::batch<T, Arch> load(const T* from)
+noexcept { return xsimd::batch<T, Arch>::load_unaligned(from); }
+template <class T, class Arch> QUANT_INLINE void put(T* to, const xsimd::batch<T, Arch>& x) noexcept {
+    x.store_unaligned(to);
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> choose(const xsimd::batch_bool<T, Arch>& condition, const xsimd::batch<T, Arch>& yes,
+                                          const xsimd::batch<T, Arch>& no) noexcept {
+    return xsimd::select(condition, yes, no);
+}
+template <class T, class Arch> QUANT_INLINE xsimd::batch<T, Arch> magnitude(const xsimd::batch<T, Arch>& x) noexcept {
+    return xsimd::abs(x);
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
+    return xsimd::select(b < a, b, a); // xsimd::min treats NaN differently per architecture and version
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
+    return xsimd::select(a < b, b, a);
+}
+template <class T, class Arch> QUANT_INLINE xsimd::batch_bool<T, Arch> finite(const xsimd::batch<T, Arch>& x) noexcept {
+    return xsimd::abs(x) <= xsimd::batch<T, Arch>(std::numeric_limits<T>::max()); // false for NaN
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch_bool<T, Arch> both(const xsimd::batch_bool<T, Arch>& a,
+                                             const xsimd::batch_bool<T, Arch>& b) noexcept {
+    return a & b;
+}
+template <class Arch> QUANT_INLINE xsimd::batch<float, Arch> truncate(const xsimd::batch<float, Arch>& x) noexcept {
+    return xsimd::to_float(xsimd::to_int(x));
+}
+template <class Arch> QUANT_INLINE void put_int(std::int32_t* to, const xsimd::batch<float, Arch>& x) noexcept {
+    xsimd::to_int(x).store_unaligned(to);
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<double, Arch> leading_bits(const xsimd::batch<double, Arch>& x) noexcept {
+    using bits = xsimd::batch<std::uint64_t, Arch>;
+    return xsimd::bitwise_cast<double>(xsimd::bitwise_cast<std::uint64_t>(x) & bits(leading_bits_mask));
+}
+
+/// Through memory: what every architecture can do.
+template <class Arch> inline widened<Arch> as_doubles_generic(const xsimd::batch<float, Arch>& x) noexcept {
+    constexpr std::size_t lanes = xsimd::batch<float, Arch>::size, half = xsimd::batch<double, Arch>::size;
+    float narrow[lanes];
+    double wide[lanes];
+    x.store_unaligned(narrow);
+    for (std::size_t i = 0; i < lanes; ++i) wide[i] = static_cast<double>(narrow[i]);
+    widened<Arch> out;
+    for (std::size_t k = 0; k < widened<Arch>::count; ++k)
+        out.part[k] = xsimd::batch<double, Arch>::load_unaligned(wide + k * half);
+    return out;
+}
+
+/// The same through the architecture's extensions. Exact.
+template <class Arch>
+    requires(!std::same_as<Arch, scalar>)
+QUANT_INLINE widened<Arch> as_doubles(const xsimd::batch<float, Arch>& x)
+noexcept {
+    using wide = xsimd::batch<double, Arch>;
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+        // The forms with a mask of ones: the others read an undefined register, of which g++ 12 warns in its own header.
+        const __m256 upper = _mm256_castpd_ps(_mm512_maskz_extractf64x4_pd(0xF, _mm512_castps_pd(x), 1));
+        return {
+            {wide(_mm512_maskz_cvtps_pd(0xFF, _mm512_castps512_ps256(x))), wide(_mm512_maskz_cvtps_pd(0xFF, upper))}};
+    } else
+#endif
+#if defined(__AVX__)
+        if constexpr (std::is_base_of_v<xsimd::avx, Arch>) {
+        return {{wide(_mm256_cvtps_pd(_mm256_castps256_ps128(x))), wide(_mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)))}};
+    } else
+#endif
+#if defined(__SSE2__)
+        if constexpr (std::is_base_of_v<xsimd::sse2, Arch>) {
+        return {{wide(_mm_cvtps_pd(x)), wide(_mm_cvtps_pd(_mm_movehl_ps(x, x)))}};
+    } else
+#endif
+#if defined(__aarch64__)
+        if constexpr (std::is_base_of_v<xsimd::neon64, Arch>) {
+        return {{wide(vcvt_f64_f32(vget_low_f32(x))), wide(vcvt_high_f64_f32(x))}};
+    } else
+#endif
+    {
+        return as_doubles_generic(x);
+    }
+}
+#endif
+
+// ---- rounding every step --------------------------------------------------------------------------------------------------
+
+/// `x`, rounded to double: put around an inexact product, it keeps the compiler from fusing the product with a following
+/// addition, which would round once instead of twice and give other bytes on machines with FMA.
+QUANT_INLINE double rounded(double x) noexcept {
+#if defined(__GNUC__) && !defined(__clang__)
+    return __builtin_assoc_barrier(x);
+#else
+    return x; // elsewhere fusing does not cross a function's return value
+#endif
+}
+
+} // namespace simd
+QUANT_END_TARGET
