@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// The four subcommands and their options as plain data; main.cpp fills them from the command line.
+
+#include <cstdint>
+#include <optional>
+#include <quant/core/options.hpp>
+#include <string>
+#include <vector>
+
+namespace quant_tool {
+
+/// What every subcommand has.
+struct common_options {
+    bool json = false;  ///< results as one JSON document on stdout
+    bool quiet = false; ///< neither results nor progress
+};
+
+struct inspect_options : common_options {
+    std::string input;
+};
+
+enum class clip_method : std::uint8_t { minmax, percentile, mse, entropy, aciq };
+enum class aciq_variant : std::uint8_t { paper, corrected, exact, empirical };
+enum class prior_choice : std::uint8_t { laplace, gauss, automatic };
+enum class correction : std::uint8_t { none, mean, mean_and_norm };
+enum class granularity_choice : std::uint8_t { per_tensor, per_axis, per_group };
+
+/// Options of `quantize`, checked against each other by main.cpp.
+struct quantize_command : common_options {
+    std::string input;
+    std::string output;
+    bool force = false;
+
+    int bits = 8;
+    bool is_signed = true;
+    bool narrow = false;
+    quant::mapping map = quant::mapping::symmetric;
+
+    granularity_choice granularity = granularity_choice::per_axis;
+    int axis = 0;
+    std::uint64_t group_size = 0;
+
+    clip_method clip = clip_method::minmax;
+    aciq_variant variant = aciq_variant::corrected;
+    prior_choice prior = prior_choice::laplace;
+    double percentile = 99.99;
+
+    std::optional<double> average_bits;
+    int min_bits = 2;
+    int max_bits = 8;
+    correction correct = correction::none;
+
+    quant::rounding round = quant::rounding::nearest_even;
+    quant::scale_by divide = quant::scale_by::division;
+    std::uint64_t seed = 0;
+
+    std::vector<std::string> include, exclude; ///< regular expressions on tensor names
+    bool allow_non_finite = false;
+};
+
+struct dequantize_command : common_options {
+    std::string input;
+    std::string output;
+    bool force = false;
+    std::string dtype; ///< empty: the type each tensor had before
+};
+
+struct compare_command : common_options {
+    std::string first;  ///< the reference
+    std::string second; ///< what is measured against it
+    std::optional<double> min_sqnr;
+};
+
+/// Each throws quant_tool::error; the results go to stdout.
+void inspect(const inspect_options& options);
+void quantize(const quantize_command& options);
+void dequantize(const dequantize_command& options);
+void compare(const compare_command& options);
+
+} // namespace quant_tool

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT
+// The command-line tool `quant`: what may be written on its command line, and what a failure looks like.
+// docs/tool.md is the page for users, docs/file-format.md describes the files it writes.
+
+#include "commands.hpp"
+#include "io/atomic_file.hpp"
+#include "names.hpp"
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <iostream>
+#include <map>
+#include <quant/version.hpp>
+#include <regex>
+
+namespace {
+
+using namespace quant_tool;
+
+template <class Enum, std::size_t N> CLI::CheckedTransformer choice(const name_table<Enum, N>& table) {
+    std::map<std::string, Enum> names;
+    for (const auto& [name, value] : table) {
+        names.emplace(name, value);
+    }
+    CLI::CheckedTransformer out(names);
+    std::string text = "{";
+    for (const auto& [name, value] : table) {
+        text += (text.size() > 1 ? "|" : "") + std::string(name);
+    }
+    out.description(text + "}");
+    return out;
+}
+
+[[noreturn]] void contradiction(const std::string& text) { throw error(exit_code::usage, {}, text); }
+
+void add_common(CLI::App& app, common_options& options) {
+    app.add_flag("--json", options.json, "Results as one JSON document on stdout");
+    app.add_flag("-q,--quiet", options.quiet, "No results and no progress, only errors")->excludes("--json");
+}
+
+struct command_line {
+    CLI::App app{"Quantize the tensors of a model file, look at them, restore and compare them.\n"
+                 "Files: .safetensors, .npy, .npz. The ending of a name decides."};
+    inspect_options inspect;
+    quantize_command quantize;
+    dequantize_command dequantize;
+    compare_command compare;
+    CLI::App *inspect_app, *quantize_app, *dequantize_app, *compare_app;
+
+    command_line() {
+        app.name("quant");
+        app.require_subcommand(1);
+        app.set_version_flag("--version", "quant " + std::to_string(QUANT_VERSION_MAJOR) + "." +
+                                              std::to_string(QUANT_VERSION_MINOR) + "." +
+                                              std::to_string(QUANT_VERSION_PATCH));
+        app.footer("Examples:\n"
+                   "  quant inspect model.safetensors\n"
+                   "  quant quantize model.safetensors -o q.safetensors --bits 4\n"
+                   "  quant dequantize q.safetensors -o restored.safetensors\n"
+                   "  quant compare model.safetensors q.safetensors\n"
+                   "\nExit codes: 0 done, 1 internal error, 2 wrong options, 3 unusable input, 4 output not written,\n"
+                   "5 the values do not admit what was asked for, 6 compare: below --min-sqnr.");
+        add_inspect();
+        add_quantize();
+        add_dequantize();
+        add_compare();
+    }
+
+    void add_inspect() {
+        inspect_app = app.add_subcommand("inspect", "List the tensors of a file: type, shape, range, moments, widths");
+        inspect_app->add_option("file", inspect.input, "The file to look at")->required();
+        add_common(*inspect_app, inspect);
+    }
+
+    void add_quantize() {
+        auto& o = quantize;
+        auto* c = quantize_app = app.add_subcommand("quantize", "Write the file with its weights as integer codes");
+        c->footer(
+            "Examples:\n"
+            "  quant quantize m.safetensors -o q.safetensors\n"
+            "      8 bits, one scale per output channel (axis 0), full range kept: nearly lossless.\n"
+            "  quant quantize m.safetensors -o q.safetensors --bits 4 --group-size 32\n"
+            "      4 bits, one scale per 32 weights along the last axis: language models.\n"
+            "  quant quantize m.safetensors -o q.safetensors --bits 4 --clip aciq --average-bits 4 --bias-correct\n"
+            "      4 bits on average, the channels that need more get more, means restored: ACIQ.\n"
+            "  quant quantize m.safetensors -o q.safetensors --include 'conv.*' --exclude 'conv1\\.'\n"
+            "      Only some tensors; a pattern may match anywhere in a name.\n"
+            "Tensors that are not chosen are copied unchanged: by default those of fewer than 2 dimensions\n"
+            "(biases, norms), those without elements, and all that are not F32, F16, BF16 or F64.");
+        c->add_option("input", o.input, "The file to quantize")->required();
+        c->add_option("-o,--output", o.output, "The file to write")->required();
+        c->add_flag("-f,--force", o.force, "Replace the output if it exists");
+
+        const std::string format = "Codes", scales = "Who shares a scale", range = "Range kept before rounding",
+                          widths = "Widths per channel", rest = "Details", names = "Choice of tensors";
+        c->add_option("-b,--bits", o.bits, "Width of a code in bits")
+            ->check(CLI::Range(1, 8))
+            ->capture_default_str()
+            ->group(format);
+        c->add_flag("--signed,!--unsigned", o.is_signed, "Signed codes (default), or unsigned ones with a zero point")
+            ->group(format);
+        c->add_option("--mapping", o.map,
+                      "symmetric: zero is code 0; affine: a zero point fits the codes to [lo, hi] (default: symmetric, "
+                      "affine with --unsigned)")
+            ->transform(choice(mapping_names))
+            ->group(format);
+        c->add_flag("--narrow", o.narrow, "Leave out the lowest signed code: -127...127 at 8 bits")->group(format);
+
+        auto* axis = c->add_option("--axis", o.axis,
+                                   "One scale per index of this dimension; negative counts from the end (default: 0, "
+                                   "the output channels; -1 with --group-size)")
+                         ->group(scales);
+        auto* tensor = c->add_flag("--per-tensor", per_tensor_, "One scale for the whole tensor")->group(scales);
+        auto* group = c->add_option("-g,--group-size", o.group_size, "One scale per so many elements along --axis")
+                          ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 32))
+                          ->group(scales);
+        tensor->excludes(axis)->excludes(group);
+
+        c->add_option("--clip", o.clip,
+                      "minmax: keep everything; mse: least squared error; aciq: the optimum for --prior; percentile; "
+                      "entropy (default: minmax at 8 bits, mse below)")
+            ->transform(choice(clip_names))
+            ->group(range);
+        c->add_option("--prior", o.prior, "aciq: the density the weights are taken to have (default: laplace)")
+            ->transform(choice(prior_names))
+            ->group(range);
+        c->add_option(
+             "--aciq-mode", o.variant,
+             "aciq: published constants, corrected ones, exact optimum, optimum on the data (default: corrected)")
+            ->transform(choice(aciq_names))
+            ->group(range);
+        c->add_option("--percentile", o.percentile, "percentile: the share of magnitudes kept, in percent")
+            ->check(CLI::Range(50.0, 100.0))
+            ->capture_default_str()
+            ->group(range);
+
+        c->add_option("--average-bits", o.average_bits,
+                      "Give each channel its own width so that the mean is this; needs one scale per channel")
+            ->check(CLI::Range(1.0, 8.0))
+            ->group(widths);
+        c->add_option("--min-bits", o.min_bits, "Smallest width of a channel")
+            ->check(CLI::Range(1, 8))
+            ->capture_default_str()
+            ->group(widths);
+        c->add_option("--max-bits", o.max_bits, "Largest width of a channel")
+            ->check(CLI::Range(1, 8))
+            ->capture_default_str()
+            ->group(widths);
+
+        // Not a flag with an optional value: `--bias-correct file` would swallow the file.
+        c->add_flag("--bias-correct{mean},!--no-bias-correct", bias_correct_,
+                    "Restore each slice's mean after dequantizing; --bias-correct=mean-and-norm its norm too")
+            ->group(rest);
+        c->add_option("--rounding", o.round, "How a quotient becomes an integer (default: nearest-even)")
+            ->transform(choice(rounding_names))
+            ->group(rest);
+        c->add_option("--scale-by", o.divide, "x / scale as ONNX, or x * (1 / scale) as PyTorch (default: division)")
+            ->transform(choice(scale_by_names))
+            ->group(rest);
+        c->add_option("--seed", o.seed, "stochastic rounding: the seed")->capture_default_str()->group(rest);
+        c->add_flag("--allow-non-finite", o.allow_non_finite,
+                    "Quantize tensors with NaN (becomes 0) or infinities (saturate) instead of refusing them")
+            ->group(rest);
+
+        c->add_option("--include", o.include, "Quantize exactly the real tensors whose name matches one of these")
+            ->take_all()
+            ->allow_extra_args(false)
+            ->group(names);
+        c->add_option("--exclude", o.exclude, "Copy tensors whose name matches one of these unchanged")
+            ->take_all()
+            ->allow_extra_args(false)
+            ->group(names);
+        add_common(*c, o);
+    }
+
+    void add_dequantize() {
+        auto& o = dequantize;
+        dequantize_app = app.add_subcommand("dequantize", "Restore the tensors of a quantized file as real numbers");
+        dequantize_app->add_option("input", o.input, "A file written by quant quantize")->required();
+        dequantize_app->add_option("-o,--output", o.output, "The file to write")->required();
+        dequantize_app->add_flag("-f,--force", o.force, "Replace the output if it exists");
+        dequantize_app->add_option("--dtype", o.dtype, "Type of the restored tensors (default: what each one was)")
+            ->check(CLI::IsMember({"F64", "F32", "F16", "BF16"}));
+        dequantize_app->footer("Example:\n  quant dequantize q.safetensors -o restored.npz --dtype F32");
+        add_common(*dequantize_app, o);
+    }
+
+    void add_compare() {
+        auto& o = compare;
+        compare_app = app.add_subcommand("compare", "Error of one file's tensors against another's, worst first");
+        compare_app->add_option("reference", o.first, "The original; a quantized file is restored first")->required();
+        compare_app->add_option("other", o.second, "The file to judge; a quantized file is restored first")->required();
+        compare_app->add_option("--min-sqnr", o.min_sqnr, "Exit with code 6 if a tensor has fewer decibels than this");
+        compare_app->footer("Example:\n  quant compare model.safetensors q.safetensors --min-sqnr 20");
+        add_common(*compare_app, o);
+    }
+
+    /// Defaults that depend on other options, and options that do not go together.
+    void settle_quantize() {
+        auto& o = quantize;
+        const auto& c = *quantize_app;
+        const auto given = [&](const char* name) { return c.count(name) != 0; };
+
+        if (!o.is_signed && !given("--mapping")) {
+            o.map = quant::mapping::affine;
+        }
+        if (o.narrow && !o.is_signed) {
+            contradiction(
+                "--narrow and --unsigned contradict each other: only signed codes have a lowest code to leave out");
+        }
+        if (o.narrow && (o.bits == 1 || (o.average_bits && o.min_bits == 1))) {
+            contradiction("--narrow and a width of 1 bit contradict each other: only the code 0 would remain");
+        }
+        if (per_tensor_) {
+            o.granularity = granularity_choice::per_tensor;
+        } else if (given("--group-size")) {
+            o.granularity = granularity_choice::per_group;
+            if (!given("--axis")) {
+                o.axis = -1;
+            }
+        }
+        // With eight bits the range is worth more than the resolution; below, outliers cost more than they bring.
+        if (!given("--clip")) {
+            o.clip = o.bits == 8 && !o.average_bits ? clip_method::minmax : clip_method::mse;
+        }
+        const auto only_with = [&](const char* option, bool condition, const char* what) {
+            if (given(option) && !condition) {
+                contradiction(std::string(option) + " has no effect without " + what);
+            }
+        };
+        only_with("--percentile", o.clip == clip_method::percentile, "--clip percentile");
+        only_with("--prior", o.clip == clip_method::aciq, "--clip aciq");
+        only_with("--aciq-mode", o.clip == clip_method::aciq, "--clip aciq");
+        only_with("--min-bits", o.average_bits.has_value(), "--average-bits");
+        only_with("--max-bits", o.average_bits.has_value(), "--average-bits");
+        only_with("--seed", o.round == quant::rounding::stochastic, "--rounding stochastic");
+        if (o.average_bits) {
+            if (o.granularity != granularity_choice::per_axis) {
+                contradiction(
+                    "--average-bits needs one scale per channel: it contradicts --per-tensor and --group-size");
+            }
+            if (o.min_bits > o.max_bits) {
+                contradiction("--min-bits is larger than --max-bits");
+            }
+            if (*o.average_bits < o.min_bits || *o.average_bits > o.max_bits) {
+                contradiction("--average-bits must lie between --min-bits and --max-bits");
+            }
+        }
+        for (const auto* patterns : {&o.include, &o.exclude}) {
+            for (const auto& p : *patterns) {
+                try {
+                    (void)std::regex(p);
+                } catch (const std::regex_error&) {
+                    contradiction("'" + printable(p) + "' is not a regular expression (ECMAScript)");
+                }
+            }
+        }
+        o.correct = correction::none;
+        if (!bias_correct_.empty() && bias_correct_ != "false") {
+            bool known = false;
+            for (const auto& [name, value] : correction_names) {
+                if (name == bias_correct_) {
+                    o.correct = value;
+                    known = true;
+                }
+            }
+            if (!known) {
+                contradiction("--bias-correct=" + printable(bias_correct_) + ": must be mean or mean-and-norm");
+            }
+        }
+    }
+
+private:
+    std::string bias_correct_;
+    bool per_tensor_ = false;
+};
+
+} // namespace
+
+int main(int argc, char** argv) {
+    const auto fail = [](const std::string& line, exit_code code) {
+        std::cout.flush();
+        std::cerr << "quant: " << line << '\n';
+        return static_cast<int>(code);
+    };
+    install_cleanup_on_signals();
+    try {
+        command_line line;
+        try {
+            line.app.parse(argc, argv);
+        } catch (const CLI::ParseError& e) {
+            if (e.get_exit_code() == 0) {
+                return line.app.exit(e);
+            } // --help, --version
+            auto text = std::string(e.what());
+            text = text.substr(0, text.find('\n'));
+            return fail(text + " (quant --help, quant SUBCOMMAND --help)", exit_code::usage);
+        }
+        if (line.inspect_app->parsed()) {
+            inspect(line.inspect);
+        }
+        if (line.quantize_app->parsed()) {
+            line.settle_quantize();
+            quantize(line.quantize);
+        }
+        if (line.dequantize_app->parsed()) {
+            dequantize(line.dequantize);
+        }
+        if (line.compare_app->parsed()) {
+            compare(line.compare);
+        }
+        return 0;
+    } catch (const error& e) {
+        return fail(e.what(), e.code());
+    } catch (const std::bad_alloc&) {
+        return fail("out of memory", exit_code::internal);
+    } catch (const std::exception& e) {
+        return fail(std::string("internal error: ") + e.what(), exit_code::internal);
+    }
+}
