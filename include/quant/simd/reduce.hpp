@@ -35,9 +35,12 @@ struct block_moments {
     std::uint32_t positive = 0; ///< x > 0
 };
 
-/// Elements of large magnitude.
+/// Which elements a tail is made of: the |x|, or the x themselves (what a ReLU lets through).
+enum class tail_side : std::uint8_t { magnitude, positive };
+
+/// Elements beyond a limit.
 struct block_tail {
-    double sum = 0; ///< of |x| over |x| > alpha
+    double sum = 0; ///< of |x| over |x| > alpha, or of x over x > alpha
     std::uint32_t count = 0;
 };
 
@@ -196,21 +199,25 @@ template <class Arch = native>
     return centre == 0 ? detail::moments_of<A, false>(p, n, centre) : detail::moments_of<A, true>(p, n, centre);
 }
 
-/// Sum and number of the elements with |x| > alpha, alpha >= 0: one step of the empirical clipping recursion. Deterministic.
+/// Sum and number of the elements with |x| > alpha (side magnitude) or x > alpha (side positive), alpha >= 0: one step of the
+/// empirical clipping recursion. Deterministic.
 template <class Arch = native>
-[[nodiscard]] inline block_tail tail_sums(const float* p, std::size_t n, double alpha) noexcept {
+[[nodiscard]] inline block_tail tail_sums(const float* p, std::size_t n, double alpha,
+                                          tail_side side = tail_side::magnitude) noexcept {
     using A = reduction_arch_t<Arch>;
     using floats = pack<float, A>;
     using doubles = pack<double, A>;
     detail::sum_lanes<A> sum, count;
     const doubles limit(alpha);
+    const floats sign(side == tail_side::magnitude ? -1.0f : 0.0f); // what a negative element is multiplied with
     detail::for_each_group(p, n, [&](const float* q) {
         for (std::size_t k = 0; k < detail::float_parts<A>; ++k) {
             const floats x = load<A>(q + k * pack_of<float, A>::size);
-            const widened<A> wide = as_doubles<A>(choose(finite(x), magnitude(x), floats(-1.0f)));
+            const floats value = choose(finite(x), x, floats(0.0f));
+            const widened<A> wide = as_doubles<A>(choose(value < floats(0.0f), value * sign, value));
             for (std::size_t j = 0; j < widened<A>::count; ++j) {
                 const std::size_t to = k * widened<A>::count + j;
-                const auto beyond = wide.part[j] > limit; // never of the -1 that stands for a skipped element
+                const auto beyond = wide.part[j] > limit; // never of the zero that stands for a skipped element
                 sum.part[to] = sum.part[to] + choose(beyond, wide.part[j], doubles(0.0));
                 count.part[to] = count.part[to] + choose(beyond, doubles(1.0), doubles(0.0));
             }
