@@ -13,6 +13,8 @@ jobs_here() {
     echo $((n < m ? n : m))
 }
 
+# Build folders are given with their full path: ctest changes into them.
+
 # configure <build folder> [cmake argument]...: quiet unless it fails.
 configure() {
     local build=$1 prefix
