@@ -57,7 +57,8 @@ struct spread_estimate {
     const double again = from_lo > from_hi ? from_lo : from_hi;
     const float rounded = static_cast<float>(step);
     if (static_cast<float>(again) == rounded || !(rounded <= max_scale)) return range;
-    const double exact = static_cast<double>(rounded); // 24 bits times a code of at most 16: products and quotients are exact
+    const double exact =
+        static_cast<double>(rounded); // 24 bits times a code of at most 16: products and quotients are exact
     return {qmin < 0 ? qmin * exact : 0.0, qmax * exact};
 }
 
@@ -67,7 +68,8 @@ namespace aciq_detail {
 inline status check_statistics(const tensor_statistics& data, code_format format) noexcept {
     if (const status s = validate(format); !s) return s;
     if (data.count == 0) return {errc::no_data, "statistics"};
-    const double sum = data.min + data.max + data.mean + data.mean_square + data.variance + data.mean_abs_deviation + data.centre;
+    const double sum =
+        data.min + data.max + data.mean + data.mean_square + data.variance + data.mean_abs_deviation + data.centre;
     if (!(sum - sum == 0)) return {errc::non_finite, "statistics"};
     if (data.min > data.max || data.mean_square < 0 || data.mean_abs_deviation < 0 || data.positive > data.count)
         return {errc::invalid_argument, "statistics"};
@@ -101,7 +103,8 @@ inline clip_range guarded_range(double alpha, double step, const tensor_statisti
     return grid_range(keep ? step : widest, format);
 }
 
-inline result<clip_range> aciq_clip(prior density, aciq_mode mode, const tensor_statistics& data, code_format format) noexcept {
+inline result<clip_range> aciq_clip(prior density, aciq_mode mode, const tensor_statistics& data,
+                                    code_format format) noexcept {
     using namespace aciq_math;
     if (mode == aciq_mode::empirical) return status{errc::invalid_argument, "mode"};
     if (const status s = check_statistics(data, format); !s) return s;
@@ -130,7 +133,8 @@ inline result<clip_range> aciq_clip(prior density, aciq_mode mode, const tensor_
     return guarded_range(clip, 2.0 * clip / cells, data, format);
 }
 
-inline result<clip_range> aciq_clip_affine(prior density, aciq_mode mode, const tensor_statistics& data, int bits) noexcept {
+inline result<clip_range> aciq_clip_affine(prior density, aciq_mode mode, const tensor_statistics& data,
+                                           int bits) noexcept {
     using namespace aciq_math;
     if (mode != aciq_mode::paper && mode != aciq_mode::corrected) return status{errc::invalid_argument, "mode"};
     const code_format codes{static_cast<std::uint8_t>(bits), false};
@@ -200,7 +204,8 @@ struct aciq_clipping {
     ///   call clip_empirical; bits_out_of_range.
     /// Exactness: approximate (1e-11). Cost: paper, corrected: a few microseconds at most; exact: Newton steps over at most 255
     ///   codes, with a mean other than zero some hundred microseconds at 8 bits; formats above 8 bits take corrected.
-    [[nodiscard]] QUANT_INLINE result<clip_range> clip(const tensor_statistics& data, code_format format) const noexcept {
+    [[nodiscard]] QUANT_INLINE result<clip_range> clip(const tensor_statistics& data,
+                                                       code_format format) const noexcept {
         return aciq_detail::aciq_clip(density, mode, data, format);
     }
     /// The same from an observer.
@@ -214,7 +219,8 @@ struct aciq_clipping {
     /// Statistics of the tensor itself (unspecified): lo = max(min, mean - alpha), hi = min(max, lo + 2 alpha), all of
     ///   [min, max] where alpha reaches half of it. Before a ReLU: [0, min(max, max(mean, 0) + alpha(bits + 1))]; after: mean 0.
     /// Modes paper and corrected (2^bits - 1 cells); others: invalid_argument "mode". Other errors as for clip.
-    [[nodiscard]] QUANT_INLINE result<clip_range> clip_affine(const tensor_statistics& data, code_format format) const noexcept {
+    [[nodiscard]] QUANT_INLINE result<clip_range> clip_affine(const tensor_statistics& data,
+                                                              code_format format) const noexcept {
         return aciq_detail::aciq_clip_affine(density, mode, data, format.bits);
     }
 

@@ -288,7 +288,8 @@ inline double descend(const source& x, double start, integer_grid grid) noexcept
         (d.first < 0 ? lo : hi) = step;
         double next = d.second > 0 ? step - d.first / d.second : 0;
         const bool inside = next > (lo > 0 ? lo : 0.5 * step) && next < (hi > 0 ? hi : 2.0 * step);
-        if (!inside) next = d.first < 0 ? (hi > 0 ? 0.5 * (lo + hi) : 1.5 * step) : (lo > 0 ? 0.5 * (lo + hi) : step / 1.5);
+        if (!inside)
+            next = d.first < 0 ? (hi > 0 ? 0.5 * (lo + hi) : 1.5 * step) : (lo > 0 ? 0.5 * (lo + hi) : step / 1.5);
         if (std::fabs(next - step) <= 1e-14 * step) return next;
         step = next;
     }
@@ -305,7 +306,8 @@ inline double descend(const source& x, double start, integer_grid grid) noexcept
     QUANT_EXPECTS(x.density != prior::automatic, "exact_step: gauss or laplace");
     QUANT_EXPECTS(grid.above > 0 || (grid.below > 0 && !x.relu), "exact_step: a grid with more than the zero level");
     const double cells = corrected_cells(grid, x.relu);
-    const double alpha = x.relu ? relu_alpha(x.density, x.mean, cells) : std::fabs(x.mean) + optimal_alpha(x.density, cells);
+    const double alpha =
+        x.relu ? relu_alpha(x.density, x.mean, cells) : std::fabs(x.mean) + optimal_alpha(x.density, cells);
     const double start = 2.0 * alpha / cells;
     if (grid.below + grid.above > 510) return start;
     if (std::fabs(x.mean) <= 3.5 || (x.relu && x.mean < 0)) return detail::descend(x, start, grid);
@@ -384,9 +386,9 @@ inline constexpr double ncnn_alpha_8bit = 3.92403714;
 struct affine_grid {
     double lo = 0;
     double hi = 0;
-    double scale = 0;             ///< (hi - lo)/(2^bits - 1), at least 1e-8
-    double exact_zero_point = 0;  ///< -lo/scale
-    std::int32_t zero_point = 0;  ///< rounded half to even; not clamped to the codes
+    double scale = 0;            ///< (hi - lo)/(2^bits - 1), at least 1e-8
+    double exact_zero_point = 0; ///< -lo/scale
+    std::int32_t zero_point = 0; ///< rounded half to even; not clamped to the codes
 };
 
 /// Scale and zero point of [lo, hi] by the authors' rule.
