@@ -2,20 +2,20 @@
 // Below the owning result nothing allocates: every verb runs on arrays on the stack while operator new and the malloc
 // family are poisoned. The malloc family is replaced with the linker's --wrap, so it covers what is compiled into this
 // program and not the C library's own start-up. With the argument `new` or `malloc` the program allocates on purpose.
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <span>
 
 #include <unistd.h>
 
-#if __has_include(<quant/core.hpp>)
-#include <quant/core.hpp>
-#endif
-#if __has_include(<quant/quant.hpp>)
-#include <quant/quant.hpp>
-#endif
+#include <quant/bias_correction.hpp>
+#include <quant/calibration.hpp>
+#include <quant/uniform.hpp>
 
 namespace {
 
@@ -33,8 +33,12 @@ void poisoned() noexcept {
 
 template <class Verb> void without_heap(const char* name, Verb verb) noexcept {
     armed = name;
-    verb();
+    const bool ok = verb();
     armed = nullptr;
+    if (!ok) {
+        std::printf("failed: %s\n", name);
+        std::exit(1);
+    }
     std::printf("no allocation in %s\n", name);
 }
 
@@ -79,6 +83,7 @@ int main(int argc, char** argv) {
         without_heap("planted new", [] {
             void* (*volatile allocate)(std::size_t) = &::operator new;
             ::operator delete(allocate(1));
+            return true;
         });
         return 0;
     }
@@ -86,9 +91,68 @@ int main(int argc, char** argv) {
         without_heap("planted malloc", [] {
             void* (*volatile allocate)(std::size_t) = std::malloc; // a plain pair of malloc and free is optimized away
             std::free(allocate(1));
+            return true;
         });
         return 0;
     }
-    without_heap("nothing", [] {});
+
+    // 3 channels of 700: longer than any tile on the stack, and with a tail for every vector length.
+    static constexpr std::size_t channels = 3, length = 700, size = channels * length;
+    std::array<float, size> x{}, y{};
+    std::array<std::int8_t, size> codes{};
+    std::array<std::byte, size> packed{};
+    for (std::size_t i = 0; i < size; ++i) x[i] = static_cast<float>(static_cast<int>(i * 7919 % 2003) - 1001) / 500.0f;
+    const auto view = quant::view(x, channels, length);
+    const auto code_view = quant::view(codes, channels, length);
+    const auto y_view = quant::view(y, channels, length);
+    std::array<quant::affine_params, channels> per_channel{};
+    per_channel.fill(quant::symmetric(2.0f, quant::int4));
+    std::array<quant::affine_params, channels * 7> per_group{};
+    per_group.fill(quant::symmetric(2.0f, quant::int8));
+
+    without_heap("quantize, min-max", [&] { return static_cast<bool>(quant::quantize(x, codes)); });
+    const auto params = quant::affine(-1.0f, 2.0f, quant::int8);
+    without_heap("quantize, dequantize, fake_quant per tensor", [&] {
+        quant::quantize(x, codes, params);
+        quant::quantize(x, codes, params, {.round = quant::rounding::stochastic, .seed = 1});
+        quant::quantize(x, codes, params, {.divide = quant::scale_by::reciprocal});
+        quant::dequantize(codes, y, params);
+        quant::fake_quant(x, y, params);
+        return true;
+    });
+    for (const quant::granularity g : {quant::per_axis(0), quant::per_group(1, 100)}) {
+        const bool grouped = g.unit == quant::granularity::kind::group;
+        const auto p = grouped ? std::span<const quant::affine_params>(per_group)
+                               : std::span<const quant::affine_params>(per_channel);
+        without_heap(grouped ? "the verbs per group" : "the verbs per channel", [&] {
+            return quant::quantize(view, code_view, p, g) && quant::dequantize(code_view, y_view, p, g) &&
+                   quant::fake_quant(view, y_view, p, g);
+        });
+    }
+    without_heap("pack_codes, unpack_codes", [&] {
+        quant::quantize(x, codes, per_channel[0]);
+        return quant::pack_codes(codes, std::span(packed).first(size / 2), quant::int4) &&
+               quant::unpack_codes(std::span(packed).first(size / 2), codes, quant::int4);
+    });
+    without_heap("observers and clipping", [&] {
+        quant::moments_observer moments;
+        quant::exact_moments_observer exact;
+        quant::minmax_observer extremes;
+        static quant::histogram_observer<> histogram; // 16 KB of bins: in a static, as on a small stack
+        moments.observe(x);
+        exact.observe(x);
+        extremes.observe(x);
+        histogram.observe(x);
+        return extremes.clip() && moments.merge(moments) &&
+               quant::aciq(quant::prior::laplace).clip(quant::measure_statistics(x), quant::int4) &&
+               quant::percentile(99.0).clip(histogram, quant::int8, quant::mapping::symmetric) &&
+               quant::mse_optimal.clip(histogram, quant::int8, quant::mapping::affine);
+    });
+    without_heap("error measures", [&] { return static_cast<bool>(quant::measure_error(x, y)); });
+    without_heap("bias correction", [&] {
+        std::array<quant::channel_correction, channels> corrections{};
+        return quant::quantize(view, code_view, per_channel, quant::per_axis(0)) &&
+               quant::bias_correction(view, code_view, per_channel, corrections, quant::per_axis(0));
+    });
     return 0;
 }
