@@ -28,7 +28,8 @@ inline double decode(std::uint16_t pattern, int fraction, int bias) {
     const int mantissa = pattern & ((1 << fraction) - 1);
     const double sign = (pattern & 0x8000) != 0 ? -1.0 : 1.0;
     if (exponent == (1 << exponent_bits) - 1)
-        return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+        return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN()
+                             : sign * std::numeric_limits<double>::infinity();
     if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - fraction);
     return sign * std::ldexp((1 << fraction) + mantissa, exponent - bias - fraction);
 }
@@ -48,8 +49,10 @@ inline long double round_even(long double x) {
 inline long double round_to_format(long double x, int digits, int emin, int emax) {
     if (x == 0 || !std::isfinite(x)) return x;
     const int exponent = std::ilogb(x) < emin ? emin : std::ilogb(x);
-    const long double rounded = std::ldexp(round_even(std::ldexp(std::fabs(x), digits - 1 - exponent)), exponent - digits + 1);
-    const long double magnitude = rounded >= std::ldexp(1.0L, emax + 1) ? std::numeric_limits<long double>::infinity() : rounded;
+    const long double rounded =
+        std::ldexp(round_even(std::ldexp(std::fabs(x), digits - 1 - exponent)), exponent - digits + 1);
+    const long double magnitude =
+        rounded >= std::ldexp(1.0L, emax + 1) ? std::numeric_limits<long double>::infinity() : rounded;
     return std::copysign(magnitude, x);
 }
 
@@ -123,11 +126,13 @@ std::int32_t quantize(T element, const quant::affine_params& params, const quant
 
 /// The real value of a code, rounded to float (double for double), then to the element type.
 template <class T> double dequantize(std::int32_t code, const quant::affine_params& params) {
-    const long double exact = static_cast<long double>(code - params.zero_point) * static_cast<long double>(params.scale);
+    const long double exact =
+        static_cast<long double>(code - params.zero_point) * static_cast<long double>(params.scale);
     if constexpr (std::is_same_v<T, double>) return static_cast<double>(exact);
     const auto as_float = static_cast<long double>(static_cast<float>(exact));
     if constexpr (std::is_same_v<T, quant::float16>) return static_cast<double>(round_to_format(as_float, 11, -14, 15));
-    if constexpr (std::is_same_v<T, quant::bfloat16>) return static_cast<double>(round_to_format(as_float, 8, -126, 127));
+    if constexpr (std::is_same_v<T, quant::bfloat16>)
+        return static_cast<double>(round_to_format(as_float, 8, -126, 127));
     return static_cast<double>(as_float);
 }
 

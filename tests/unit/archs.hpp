@@ -8,9 +8,7 @@
 namespace test {
 
 template <class List> struct as_tuple;
-template <class... Arch> struct as_tuple<quant::arch::list<Arch...>> {
-    using type = std::tuple<Arch...>;
-};
+template <class... Arch> struct as_tuple<quant::arch::list<Arch...>> { using type = std::tuple<Arch...>; };
 using archs = as_tuple<quant::simd::compiled_archs>::type;
 
 } // namespace test

@@ -19,7 +19,9 @@ bool same(float a, double b) {
 }
 
 /// What a float becomes in the format, as a real number.
-double nearest_half(float x) { return static_cast<double>(reference::round_to_format(static_cast<long double>(x), 11, -14, 15)); }
+double nearest_half(float x) {
+    return static_cast<double>(reference::round_to_format(static_cast<long double>(x), 11, -14, 15));
+}
 double nearest_bfloat(float x) {
     return static_cast<double>(reference::round_to_format(static_cast<long double>(x), 8, -126, 127));
 }
@@ -118,7 +120,8 @@ TEST_CASE("floats round to the nearest 16-bit value, ties to even", "[half]") {
     int wrong = 0;
     for (std::uint64_t u = 0; u < (std::uint64_t{1} << 32); u += 8191) // a prime: every exponent, mixed mantissas
         wrong += !rounds_right(std::bit_cast<float>(static_cast<std::uint32_t>(u)));
-    for (std::uint64_t i = 0; i < 200000; ++i) // random mantissas at the exponents where binary16 is normal or subnormal
+    for (std::uint64_t i = 0; i < 200000;
+         ++i) // random mantissas at the exponents where binary16 is normal or subnormal
         wrong += !rounds_right(std::bit_cast<float>(
             static_cast<std::uint32_t>((quant::random_bits(1, 2, i) & 0x807FFFFFu) | ((100 + i % 45) << 23))));
     CHECK(wrong == 0);

@@ -186,11 +186,6 @@ template <class X>
 concept viewable = core_detail::is_tensor_view<std::remove_cvref_t<X>> || core_detail::has_view_traits<std::remove_reference_t<X>> ||
                    core_detail::contiguous_container<std::remove_reference_t<X>> || std::is_array_v<std::remove_reference_t<X>>;
 
-/// A destination: an lvalue, or a view of one (a temporary container would be lost).
-template <class X>
-concept destination = viewable<X> && (std::is_lvalue_reference_v<X> || core_detail::is_tensor_view<std::remove_cvref_t<X>> ||
-                                      core_detail::is_span<std::remove_cvref_t<X>>);
-
 /// A view of a tensor, vector, span, array, built-in array, or (with quant/interop/eigen.hpp) Eigen object; containers of one
 /// dimension become rank 1. Temporaries that own their elements are refused.
 template <viewable X> [[nodiscard]] QUANT_INLINE constexpr auto view(X&& x) noexcept {
@@ -235,5 +230,12 @@ template <class X, std::convertible_to<std::size_t>... Extent>
 /// Element type and rank of what `view` returns.
 template <viewable X> using view_of_t = decltype(v0_1::view(std::declval<X>()));
 template <viewable X> using element_of_t = typename view_of_t<std::remove_reference_t<X>&>::value_type;
+
+/// A destination: mutable elements of an lvalue, or of a view (a temporary container would be lost).
+template <class X>
+concept destination = viewable<X> &&
+                      (std::is_lvalue_reference_v<X> || core_detail::is_tensor_view<std::remove_cvref_t<X>> ||
+                       core_detail::is_span<std::remove_cvref_t<X>>) &&
+                      !std::is_const_v<typename view_of_t<std::remove_reference_t<X>&>::element_type>;
 
 QUANT_END_NAMESPACE

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+#include "reference/quantize.hpp"
+#include <array>
+#include <catch2/catch_test_macros.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <quant/core/packing.hpp>
+#include <quant/core/random.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+using quant::code_format;
+using quant::errc;
+
+namespace {
+
+/// Packs bit by bit, as the text of the bit order says.
+template <class Code> std::vector<std::uint8_t> pack_bits(const std::vector<Code>& codes, int bits) {
+    std::vector<std::uint8_t> out((codes.size() * static_cast<std::size_t>(bits) + 7) / 8, 0);
+    std::size_t stream_bit = 0;
+    for (const Code code : codes)
+        for (int b = 0; b < bits; ++b, ++stream_bit) {
+            const unsigned bit = (static_cast<unsigned>(code) >> b) & 1u;
+            out[stream_bit / 8] = static_cast<std::uint8_t>(out[stream_bit / 8] | (bit << (stream_bit % 8)));
+        }
+    return out;
+}
+
+/// Packs n codes of every kind, checks the bytes, the untouched rest, and the way back.
+template <class Code, class Byte> int mistakes(code_format format, std::size_t n) {
+    const reference::code_bounds bounds = reference::bounds(format);
+    const auto levels = static_cast<std::uint64_t>(bounds.hi - bounds.lo + 1);
+    std::vector<Code> codes(n);
+    for (std::size_t i = 0; i < n; ++i)
+        codes[i] =
+            static_cast<Code>(bounds.lo + static_cast<std::int32_t>(quant::random_bits(n, format.bits, i) % levels));
+    const std::vector<std::uint8_t> expected = pack_bits(codes, format.bits);
+    int wrong = quant::packed_bytes(n, format) != expected.size();
+    for (const std::uint8_t canary : {std::uint8_t{0x00}, std::uint8_t{0xFF}}) {
+        std::vector<Byte> packed(expected.size() + 9, static_cast<Byte>(canary));
+        wrong += !quant::pack_codes(codes, packed, format);
+        for (std::size_t i = 0; i < packed.size(); ++i)
+            wrong += static_cast<std::uint8_t>(packed[i]) != (i < expected.size() ? expected[i] : canary);
+        std::vector<Code> back(n + 1, static_cast<Code>(canary));
+        wrong += !quant::unpack_codes(packed, std::span(back).first(n), format);
+        for (std::size_t i = 0; i < n; ++i) wrong += back[i] != codes[i];
+        wrong += back[n] != static_cast<Code>(canary);
+    }
+    return wrong;
+}
+
+} // namespace
+
+TEST_CASE("packing follows the bit order and unpacking is its inverse, at every width and remainder", "[packing]") {
+    for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
+        const code_format s{static_cast<std::uint8_t>(bits), true}, u{static_cast<std::uint8_t>(bits), false};
+        int wrong = 0;
+        for (std::size_t n = 0; n <= 17; ++n) {
+            if (bits <= 8) {
+                wrong += mistakes<std::int8_t, std::uint8_t>(s, n) + mistakes<std::uint8_t, std::uint8_t>(u, n);
+                wrong += mistakes<std::int8_t, std::byte>(s, n) + mistakes<std::uint8_t, std::byte>(u, n);
+            }
+            if (bits <= 7) wrong += mistakes<std::int8_t, std::uint8_t>(u, n);
+            wrong += mistakes<std::int16_t, std::uint8_t>(s, n) + mistakes<std::uint16_t, std::byte>(u, n);
+        }
+        wrong += mistakes<std::int16_t, std::uint8_t>(s, 1000) + mistakes<std::uint16_t, std::uint8_t>(u, 1001);
+        INFO("bits " << bits);
+        CHECK(wrong == 0);
+    }
+}
+
+TEST_CASE("every code of every width keeps its value at every position of a byte", "[packing]") {
+    int wrong = 0;
+    for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8, 16})
+        for (const bool is_signed : {false, true}) {
+            const code_format f{static_cast<std::uint8_t>(bits), is_signed};
+            const std::int32_t stride = bits == 16 ? 7 : 1; // odd: every value of both bytes
+            for (std::int32_t code = f.qmin(); code <= f.qmax(); code += stride)
+                for (std::size_t position = 0; position < 8; ++position) {
+                    std::array<std::int16_t, 8> s{}, s_back{};
+                    std::array<std::uint16_t, 8> u{}, u_back{};
+                    std::array<std::uint8_t, 16> packed{};
+                    if (is_signed) {
+                        s[position] = static_cast<std::int16_t>(code);
+                        wrong +=
+                            !quant::pack_codes(s, packed, f) || !quant::unpack_codes(packed, s_back, f) || s != s_back;
+                    } else {
+                        u[position] = static_cast<std::uint16_t>(code);
+                        wrong +=
+                            !quant::pack_codes(u, packed, f) || !quant::unpack_codes(packed, u_back, f) || u != u_back;
+                    }
+                }
+        }
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("the packed bytes of small examples are the documented ones", "[packing]") {
+    const auto pack = [](auto codes, code_format f) {
+        std::vector<std::uint8_t> out(quant::packed_bytes(codes.size(), f));
+        REQUIRE(quant::pack_codes(codes, out, f));
+        return out;
+    };
+    using bytes = std::vector<std::uint8_t>;
+    using s8 = std::vector<std::int8_t>;
+    using u8 = std::vector<std::uint8_t>;
+    // ONNX UINT4 and INT4: the first element in the low nibble, an odd last element in a low nibble of its own.
+    CHECK(pack(u8{1, 2, 3}, quant::uint4) == bytes{0x21, 0x03});
+    CHECK(pack(s8{-8, 7, -1, 0}, quant::int4) == bytes{0x78, 0x0F});
+    // ONNX UINT2 and INT2: the first element in the lowest two bits.
+    CHECK(pack(u8{0, 1, 2, 3, 3}, quant::uint2) == bytes{0b11100100, 0b00000011});
+    CHECK(pack(s8{-2, -1, 0, 1}, quant::int2) == bytes{0b01001110});
+    CHECK(pack(u8{1, 0, 0, 0, 0, 0, 0, 1, 1}, quant::uint1) == bytes{0x81, 0x01});
+    CHECK(pack(s8{-1, 0}, quant::int1) == bytes{0x01});
+    // 3 bits: code 2 straddles the bytes. 001 010 111 -> 11|010|001, then 1.
+    CHECK(pack(u8{1, 2, 7}, quant::uint3) == bytes{0b11010001, 0b00000001});
+    CHECK(pack(s8{-1, -128}, quant::int8) == bytes{0xFF, 0x80});
+    CHECK(pack(std::vector<std::int16_t>{0x1234, -2}, quant::int16) == bytes{0x34, 0x12, 0xFE, 0xFF});
+    CHECK(pack(u8{0xF5}, quant::uint4) == bytes{0x05}); // bits above the width are cut off
+}
+
+TEST_CASE("packed_bytes counts without overflow", "[packing]") {
+    constexpr std::size_t most = static_cast<std::size_t>(-1);
+    static_assert(quant::packed_bytes(0, quant::int4) == 0 && quant::packed_bytes(1, quant::int4) == 1);
+    static_assert(quant::packed_bytes(most, quant::int1) == most / 8 + 1);
+    static_assert(quant::packed_bytes(most, quant::int8) == most);
+    static_assert(quant::packed_bytes(3, quant::int16) == 6);
+    CHECK(quant::packed_bytes(8, quant::uint7) == 7);
+}
+
+TEST_CASE("packing refuses what does not fit and writes nothing then", "[packing]") {
+    const std::vector<std::int8_t> codes(9, 1);
+    std::vector<std::uint8_t> packed(5, 0xAA);
+    const auto refused = [&](quant::status s, errc code, const char* argument) {
+        for (const std::uint8_t b : packed)
+            if (b != 0xAA) return false;
+        return s.code == code && std::string(s.argument) == argument;
+    };
+    CHECK(refused(quant::pack_codes(codes, std::span(packed).first(4), quant::int4), errc::buffer_too_small, "packed"));
+    CHECK(refused(quant::pack_codes(codes, packed, quant::uint8), errc::storage_too_narrow, "codes"));
+    CHECK(refused(quant::pack_codes(codes, packed, quant::int16), errc::storage_too_narrow, "codes"));
+    CHECK(refused(quant::pack_codes(codes, packed, code_format{9, true}), errc::bits_out_of_range, "format.bits"));
+    CHECK(refused(quant::pack_codes(codes, packed, code_format{0, true}), errc::bits_out_of_range, "format.bits"));
+    CHECK(refused(quant::pack_codes(codes, packed, quant::int1.narrow()), errc::bits_out_of_range,
+                  "format.narrow_range"));
+    const auto spread = quant::strided_view<const std::int8_t, 1>(codes.data(), {4}, {2});
+    REQUIRE(spread);
+    CHECK(refused(quant::pack_codes(*spread, packed, quant::int4), errc::invalid_stride, "codes"));
+    const auto holes = quant::strided_view<std::uint8_t, 1>(packed.data(), {2}, {2});
+    REQUIRE(holes);
+    CHECK(refused(quant::pack_codes(std::span(codes).first(2), *holes, quant::int4), errc::invalid_stride, "packed"));
+
+    std::vector<std::int8_t> out(9, 77);
+    const quant::status s = quant::unpack_codes(std::span<const std::uint8_t>(packed).first(4), out, quant::int4);
+    CHECK(s.code == errc::buffer_too_small);
+    CHECK(std::string(s.argument) == "packed");
+    CHECK(out == std::vector<std::int8_t>(9, 77));
+    CHECK(quant::unpack_codes(packed, out, quant::uint8).code == errc::storage_too_narrow);
+}
+
+TEST_CASE("a tensor of any rank is packed in row-major order", "[packing]") {
+    const std::vector<std::uint8_t> codes{1, 2, 3, 4, 5, 6};
+    std::vector<std::uint8_t> packed(3);
+    REQUIRE(quant::pack_codes(quant::view(codes, 2, 3), packed, quant::uint4));
+    CHECK(packed == std::vector<std::uint8_t>{0x21, 0x43, 0x65});
+    std::vector<std::uint8_t> back(6);
+    REQUIRE(quant::unpack_codes(packed, quant::view(back, 3, 2), quant::uint4));
+    CHECK(back == codes);
+}
+
+TEST_CASE("packing works in constant expressions", "[packing]") {
+    constexpr auto packed = [] {
+        const std::array<std::int8_t, 3> codes{-8, 7, 1};
+        std::array<std::uint8_t, 2> out{};
+        return quant::pack_codes(codes, out, quant::int4) ? out : std::array<std::uint8_t, 2>{};
+    }();
+    static_assert(packed == std::array<std::uint8_t, 2>{0x78, 0x01});
+    constexpr auto back = [](std::array<std::uint8_t, 2> bytes) {
+        std::array<std::int8_t, 3> out{};
+        return quant::unpack_codes(bytes, out, quant::int4) ? out : std::array<std::int8_t, 3>{};
+    }(packed);
+    static_assert(back == std::array<std::int8_t, 3>{-8, 7, 1});
+    SUCCEED();
+}
