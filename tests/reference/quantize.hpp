@@ -80,9 +80,9 @@ inline code_bounds bounds(quant::code_format f) {
 /// x in code units: one rounding (division) or two (reciprocal) to `Real`.
 template <class Real> long double quotient(Real x, float scale, quant::scale_by divide) {
     if constexpr (std::is_same_v<Real, double>) {
-        if (divide == quant::scale_by::division) return x / static_cast<double>(scale);
+        if (divide == quant::scale_by::division) return static_cast<long double>(x / static_cast<double>(scale));
         const double inverse = 1.0 / static_cast<double>(scale);
-        return x * inverse;
+        return static_cast<long double>(x * inverse);
     } else {
         const auto wide = static_cast<long double>(x), step = static_cast<long double>(scale);
         if (divide == quant::scale_by::division) return static_cast<long double>(static_cast<float>(wide / step));
