@@ -31,18 +31,19 @@ QUANT_INLINE void store_narrow(Code* to, const xsimd::batch<std::int32_t, Arch> 
     [[maybe_unused]] constexpr bool is_signed = std::numeric_limits<Code>::is_signed;
 #if defined(__AVX512BW__)
     if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
+        // The forms with a mask of ones: the others read an undefined register, of which g++ 12 warns in its own header.
         const __m512i a = v[0], b = v[1], c = v[2], d = v[3];
         if constexpr (wide_code) {
             const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
             const __m512i ab = is_signed ? _mm512_packs_epi32(a, b) : _mm512_packus_epi32(a, b);
             const __m512i cd = is_signed ? _mm512_packs_epi32(c, d) : _mm512_packus_epi32(c, d);
-            _mm512_storeu_si512(to, _mm512_permutexvar_epi64(order, ab));
-            _mm512_storeu_si512(to + 32, _mm512_permutexvar_epi64(order, cd));
+            _mm512_storeu_si512(to, _mm512_maskz_permutexvar_epi64(0xFF, order, ab));
+            _mm512_storeu_si512(to + 32, _mm512_maskz_permutexvar_epi64(0xFF, order, cd));
         } else {
             const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             const __m512i ab = _mm512_packs_epi32(a, b), cd = _mm512_packs_epi32(c, d);
             const __m512i all = is_signed ? _mm512_packs_epi16(ab, cd) : _mm512_packus_epi16(ab, cd);
-            _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, all));
+            _mm512_storeu_si512(to, _mm512_maskz_permutexvar_epi32(0xFFFF, order, all));
         }
         return;
     } else
@@ -68,10 +69,14 @@ QUANT_INLINE void store_narrow(Code* to, const xsimd::batch<std::int32_t, Arch> 
         if constexpr (std::is_base_of_v<xsimd::sse2, Arch>) {
         const __m128i a = v[0], b = v[1], c = v[2], d = v[3];
         if constexpr (wide_code && !is_signed) {
-            // SSE2 has no unsigned 32 -> 16 pack: saturate around the middle of the range instead.
+            // SSE2 has no unsigned 32 -> 16 pack: saturate around the middle of the range instead, negative values cut to
+            // zero first, as the difference would wrap for the lowest ones.
             const __m128i middle = _mm_set1_epi32(32768), flip = _mm_set1_epi16(static_cast<short>(0x8000));
-            const __m128i ab = _mm_packs_epi32(_mm_sub_epi32(a, middle), _mm_sub_epi32(b, middle));
-            const __m128i cd = _mm_packs_epi32(_mm_sub_epi32(c, middle), _mm_sub_epi32(d, middle));
+            const auto centred = [&](__m128i x) {
+                return _mm_sub_epi32(_mm_andnot_si128(_mm_srai_epi32(x, 31), x), middle);
+            };
+            const __m128i ab = _mm_packs_epi32(centred(a), centred(b));
+            const __m128i cd = _mm_packs_epi32(centred(c), centred(d));
             _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(ab, flip));
             _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8), _mm_xor_si128(cd, flip));
         } else {
