@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <quant/bias_correction.hpp>
+#include <quant/bit_allocation.hpp>
 #include <quant/calibration.hpp>
 #include <quant/uniform.hpp>
 
@@ -149,6 +150,16 @@ int main(int argc, char** argv) {
                quant::mse_optimal.clip(histogram, quant::int8, quant::mapping::affine);
     });
     without_heap("error measures", [&] { return static_cast<bool>(quant::measure_error(x, y)); });
+    without_heap("bit allocation, with and without a workspace", [&] {
+        std::array<quant::tensor_statistics, channels> statistics{};
+        for (std::size_t c = 0; c < channels; ++c)
+            statistics[c] = quant::measure_statistics(std::span(x).subspan(c * length, length));
+        std::array<std::uint8_t, channels> bits{};
+        std::array<std::byte, quant::allocate_bits_workspace_size(channels)> workspace{};
+        const quant::bit_allocation_options options{.average_bits = 4.0f, .min_bits = 2, .max_bits = 8};
+        return quant::allocate_bits(statistics, bits, options) &&
+               quant::allocate_bits(statistics, bits, options, {}, workspace);
+    });
     without_heap("bias correction", [&] {
         std::array<quant::channel_correction, channels> corrections{};
         return quant::quantize(view, code_view, per_channel, quant::per_axis(0)) &&
