@@ -162,9 +162,10 @@ noexcept {
 #if defined(__AVX512F__)
     if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
         // The forms with a mask of ones: the others read an undefined register, of which g++ 12 warns in its own header.
-        const __m256 upper = _mm256_castpd_ps(_mm512_maskz_extractf64x4_pd(0xF, _mm512_castps_pd(x), 1));
-        return {
-            {wide(_mm512_maskz_cvtps_pd(0xFF, _mm512_castps512_ps256(x))), wide(_mm512_maskz_cvtps_pd(0xFF, upper))}};
+        const __m256d lower = _mm512_maskz_extractf64x4_pd(0xF, _mm512_castps_pd(x), 0);
+        const __m256d upper = _mm512_maskz_extractf64x4_pd(0xF, _mm512_castps_pd(x), 1);
+        return {{wide(_mm512_maskz_cvtps_pd(0xFF, _mm256_castpd_ps(lower))),
+                 wide(_mm512_maskz_cvtps_pd(0xFF, _mm256_castpd_ps(upper)))}};
     } else
 #endif
 #if defined(__AVX__)
