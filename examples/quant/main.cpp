@@ -208,6 +208,9 @@ struct command_line {
             contradiction(
                 "--narrow and --unsigned contradict each other: only signed codes have a lowest code to leave out");
         }
+        if (!o.is_signed && o.clip == clip_method::aciq && given("--clip")) {
+            contradiction("--clip aciq and --unsigned contradict each other: its range for weights is symmetric");
+        }
         if (o.narrow && (o.bits == 1 || (o.average_bits && o.min_bits == 1))) {
             contradiction("--narrow and a width of 1 bit contradict each other: only the code 0 would remain");
         }
@@ -242,9 +245,12 @@ struct command_line {
             if (o.min_bits > o.max_bits) {
                 contradiction("--min-bits is larger than --max-bits");
             }
-            if (*o.average_bits < o.min_bits || *o.average_bits > o.max_bits) {
+            if (!(*o.average_bits >= o.min_bits && *o.average_bits <= o.max_bits)) { // NaN neither
                 contradiction("--average-bits must lie between --min-bits and --max-bits");
             }
+        }
+        if (std::isnan(o.percentile)) {
+            contradiction("--percentile must be a number");
         }
         for (const auto* patterns : {&o.include, &o.exclude}) {
             for (const auto& p : *patterns) {
@@ -288,6 +294,9 @@ int main(int argc, char** argv) {
         command_line line;
         try {
             line.app.parse(argc, argv);
+        } catch (const CLI::CallForVersion& e) {
+            std::cout << e.what() << '\n'; // some versions of CLI11 print no end of line
+            return 0;
         } catch (const CLI::ParseError& e) {
             if (e.get_exit_code() == 0) {
                 return line.app.exit(e);

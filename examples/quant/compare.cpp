@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+#include "real.hpp"
+#include "storage.hpp"
+
+#include <map>
+#include <quant/calibrate/error_measures.hpp>
+
+namespace quant_tool {
+
+namespace {
+
+struct comparison {
+    const tensor* reference = nullptr;
+    bool measured = false; ///< both are real and hold at least one finite pair
+    bool equal = false;    ///< same type and the same bytes
+    quant::error_measures error;
+};
+
+comparison compare_tensors(tensor& a, tensor& b, const compare_command& options) {
+    comparison out;
+    out.reference = &a;
+    if (a.shape != b.shape) {
+        throw error(exit_code::input, options.second, b.name,
+                    "its shape " + shape_text(b.shape) + " is not the reference's " + shape_text(a.shape));
+    }
+    out.equal = a.type == b.type &&
+                std::equal(a.bytes.span().begin(), a.bytes.span().end(), b.bytes.span().begin(), b.bytes.span().end());
+    if (!is_real(a.type) || !is_real(b.type) || a.size() == 0) {
+        return out;
+    }
+    with_real(a, [&](auto x) {
+        with_real(b, [&](auto y) {
+            const auto e = quant::measure_error(x, y);
+            if (e) {
+                out.error = *e;
+                out.measured = true;
+            } else if (e.status().code != quant::errc::no_data) {
+                throw refused(e.status(), options.second, b.name);
+            }
+        });
+    });
+    return out;
+}
+
+} // namespace
+
+void compare(const compare_command& options) {
+    auto a = read_restored(options.first), b = read_restored(options.second);
+    // The name of a .npy file's array is the file's own, so single tensors are a pair whatever they are called.
+    if (a.tensors.size() == 1 && b.tensors.size() == 1) {
+        b.tensors[0].name = a.tensors[0].name;
+    }
+    std::map<std::string_view, tensor*> others;
+    for (auto& t : b.tensors) {
+        others.emplace(t.name, &t);
+    }
+    std::uint64_t bytes = 0;
+    for (const auto& t : a.tensors) {
+        if (!others.contains(t.name)) {
+            throw error(exit_code::input, options.second, t.name, "is missing, the reference has it");
+        }
+        bytes += t.bytes.size();
+    }
+    if (others.size() != a.tensors.size()) {
+        for (const auto& t : b.tensors) {
+            if (a.find(t.name) == nullptr) {
+                throw error(exit_code::input, options.first, t.name, "is missing, the other file has it");
+            }
+        }
+    }
+
+    std::vector<comparison> results;
+    {
+        progress shown("comparing", a.tensors.size(), bytes, options.quiet || options.json);
+        for (auto& t : a.tensors) {
+            results.push_back(compare_tensors(t, *others.at(t.name), options));
+            shown.done(t.bytes.size());
+        }
+    }
+    // Worst first: lowest SQNR, then what could not be measured and differs, then the rest; by name among equals.
+    const auto rank = [](const comparison& c) { return c.measured ? 0 : c.equal ? 2 : 1; };
+    std::sort(results.begin(), results.end(), [&](const comparison& x, const comparison& y) {
+        if (rank(x) != rank(y)) {
+            return rank(x) < rank(y);
+        }
+        if (x.measured && x.error.sqnr_db != y.error.sqnr_db) {
+            return x.error.sqnr_db < y.error.sqnr_db;
+        }
+        return x.reference->name < y.reference->name;
+    });
+
+    if (options.json) {
+        json document{{"command", "compare"}, {"reference", options.first}, {"other", options.second}};
+        document["tensors"] = json::array();
+        for (const auto& r : results) {
+            json entry{{"name", r.reference->name}, {"shape", r.reference->shape}, {"equal", r.equal}};
+            if (r.measured) {
+                entry["mse"] = number(r.error.mse);
+                entry["sqnr_db"] = number(r.error.sqnr_db);
+                entry["max_abs_error"] = number(r.error.max_abs_error);
+                entry["cosine"] = number(r.error.cosine);
+                entry["non_finite"] = r.error.non_finite;
+            }
+            document["tensors"].push_back(std::move(entry));
+        }
+        print(document);
+    } else if (!options.quiet) {
+        table rows({"tensor", "shape", "MSE", "SQNR dB", "max error", "cosine"});
+        for (const auto& r : results) {
+            if (r.measured) {
+                rows.row({printable(r.reference->name), shape_text(r.reference->shape),
+                          number_text("%.4g", r.error.mse), decibel_text(r.error.sqnr_db),
+                          number_text("%.4g", r.error.max_abs_error), number_text("%.6f", r.error.cosine)});
+            } else {
+                rows.row({printable(r.reference->name), shape_text(r.reference->shape), "-",
+                          r.equal ? "exact" : "differs", "-", "-"});
+            }
+        }
+        rows.print(std::cout);
+        finish_output();
+    }
+    if (!options.min_sqnr) {
+        return;
+    }
+    for (const auto& r : results) {
+        // NaN counts as too low.
+        const bool good = r.measured ? r.error.sqnr_db >= *options.min_sqnr : r.equal;
+        if (!good) {
+            throw error(exit_code::threshold, options.second, r.reference->name,
+                        r.measured ? number_text("%.2f dB, ", r.error.sqnr_db) +
+                                         number_text("%.2f dB were asked for", *options.min_sqnr)
+                                   : std::string("differs from the reference"));
+        }
+    }
+}
+
+} // namespace quant_tool

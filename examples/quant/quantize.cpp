@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT
+#include "real.hpp"
+#include "storage.hpp"
+
+#include <quant/calibrate/error_measures.hpp>
+#include <quant/calibrate/minmax.hpp>
+#include <quant/quantize/quantize_scheme.hpp>
+#include <regex>
+
+namespace quant_tool {
+
+namespace {
+
+constexpr quant::prior library_prior(prior_choice p) noexcept {
+    switch (p) {
+    case prior_choice::gauss: return quant::prior::gauss;
+    case prior_choice::automatic: return quant::prior::automatic;
+    case prior_choice::laplace: break;
+    }
+    return quant::prior::laplace;
+}
+constexpr quant::aciq_mode library_mode(aciq_variant v) noexcept {
+    switch (v) {
+    case aciq_variant::paper: return quant::aciq_mode::paper;
+    case aciq_variant::exact: return quant::aciq_mode::exact;
+    case aciq_variant::empirical: return quant::aciq_mode::empirical;
+    case aciq_variant::corrected: break;
+    }
+    return quant::aciq_mode::corrected;
+}
+
+/// Stochastic rounding gives every tensor its own random stream, whichever other tensors are chosen: FNV-1a of its name.
+constexpr std::uint64_t stream_of(std::string_view name) noexcept {
+    std::uint64_t hash = 0xcbf29ce484222325u;
+    for (const char c : name) {
+        hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+// A scheme is a type made of its parts, the options are known at run time: four steps, each adding one part or none.
+
+template <class Scheme, class F> auto with_correction(const Scheme& s, const quantize_command& o, F f) {
+    if (o.correct == correction::none) {
+        return f(s);
+    }
+    return f(s | quant::bias_corrected(o.correct == correction::mean ? quant::correct::mean
+                                                                     : quant::correct::mean_and_norm));
+}
+template <class Scheme, class F> auto with_widths(const Scheme& s, const quantize_command& o, F f) {
+    if (!o.average_bits) {
+        return with_correction(s, o, f);
+    }
+    return with_correction(
+        s | quant::average_bits(static_cast<float>(*o.average_bits),
+                                {static_cast<std::uint8_t>(o.min_bits), static_cast<std::uint8_t>(o.max_bits)}),
+        o, f);
+}
+template <class Scheme, class F>
+auto with_rounding(const Scheme& s, const quantize_command& o, std::string_view name, F f) {
+    if (o.round == quant::rounding::stochastic) {
+        return with_widths(s | quant::stochastic(o.seed, stream_of(name)), o, f);
+    }
+    return with_widths(s | o.round, o, f);
+}
+template <class F>
+auto with_scheme(const quantize_command& o, quant::granularity granularity, std::string_view name, F f) {
+    const quant::code_format format{static_cast<std::uint8_t>(o.bits), o.is_signed, o.narrow};
+    const auto base = format | granularity | o.map | o.divide;
+    switch (o.clip) {
+    case clip_method::percentile: return with_rounding(base | quant::percentile(o.percentile), o, name, f);
+    case clip_method::mse: return with_rounding(base | quant::mse_optimal, o, name, f);
+    case clip_method::entropy: return with_rounding(base | quant::entropy, o, name, f);
+    case clip_method::aciq:
+        return with_rounding(base | quant::aciq(library_prior(o.prior), library_mode(o.variant)), o, name, f);
+    case clip_method::minmax: break;
+    }
+    return with_rounding(base | quant::minmax, o, name, f);
+}
+
+/// Everything a reader of the file may want to know about how the numbers came about.
+json provenance_of(const quantize_command& o) {
+    json out;
+    out["clip"] = name_in(clip_names, o.clip);
+    if (o.clip == clip_method::aciq) {
+        if (o.variant != aciq_variant::empirical) {
+            out["prior"] = name_in(prior_names, o.prior);
+        }
+        out["aciq_mode"] = name_in(aciq_names, o.variant);
+    }
+    if (o.clip == clip_method::percentile) {
+        out["percentile"] = o.percentile;
+    }
+    out["mapping"] = name_in(mapping_names, o.map);
+    if (o.average_bits) {
+        out["average_bits"] = *o.average_bits;
+        out["min_bits"] = o.min_bits;
+        out["max_bits"] = o.max_bits;
+    }
+    out["bias_correct"] = name_in(correction_names, o.correct);
+    out["rounding"] = name_in(rounding_names, o.round);
+    if (o.round == quant::rounding::stochastic) {
+        out["seed"] = o.seed;
+    }
+    out["scale_by"] = name_in(scale_by_names, o.divide);
+    return out;
+}
+
+/// One quantized tensor with its measures.
+struct outcome {
+    stored_tensor stored;
+    std::uint64_t bytes_before = 0;
+    double average_bits = 0;
+    quant::error_measures error;
+    std::uint64_t non_finite = 0;
+};
+
+outcome quantize_one(tensor& t, const quantize_command& o) {
+    outcome out;
+    out.bytes_before = t.bytes.size();
+    auto& s = out.stored;
+    s.name = t.name;
+    s.type = t.type;
+    s.shape = t.shape;
+    const auto layout = slice_shape(t.shape, o.granularity, o.axis, o.group_size);
+    if (!layout) {
+        throw error(exit_code::data, o.input, t.name,
+                    "has no axis " + std::to_string(o.axis) + ", its shape is " + shape_text(t.shape) +
+                        " (--axis, or --exclude this tensor)");
+    }
+    s.layout = *layout;
+    s.axis = o.axis < 0 ? o.axis + static_cast<int>(t.shape.size()) : o.axis;
+    s.provenance = provenance_of(o);
+
+    with_real(t, [&](auto values) {
+        quant::minmax_observer observer;
+        observer.observe(values);
+        out.non_finite = observer.non_finite();
+        if (out.non_finite != 0 && !o.allow_non_finite) {
+            throw error(exit_code::data, o.input, t.name,
+                        std::to_string(out.non_finite) + " of " + std::to_string(values.size()) +
+                            " values are NaN or infinite (--allow-non-finite quantizes them anyway)");
+        }
+        if (!o.is_signed && o.map == quant::mapping::symmetric && observer.count() != 0 && observer.state().min < 0) {
+            throw error(exit_code::data, o.input, t.name,
+                        "has negative values, which --unsigned --mapping symmetric cannot represent");
+        }
+        const auto extents = s.layout.extents();
+        const auto source = quant::view(values, extents[0], extents[1], extents[2]);
+        auto q = with_scheme(o, s.layout.library(), t.name,
+                             [&](const auto& scheme) { return quant::quantize(source, scheme); });
+        if (!q) {
+            throw refused(q.status(), o.input, t.name);
+        }
+        s.codes = std::move(*q);
+
+        // What the reader of the file will get, in the tensor's own type.
+        auto restored = restore(s, t.type);
+        using element = typename decltype(values)::value_type;
+        const auto measured = quant::measure_error(values, restored.as<element>());
+        if (measured) {
+            out.error = *measured;
+        } // nothing finite: nothing measured
+    });
+    out.average_bits = quant::average_bits(s.codes);
+    return out;
+}
+
+/// Which tensors are quantized; the others are copied.
+class selection {
+public:
+    explicit selection(const quantize_command& o) {
+        for (const auto& p : o.include) {
+            include_.emplace_back(p);
+        }
+        for (const auto& p : o.exclude) {
+            exclude_.emplace_back(p);
+        }
+    }
+    bool chosen(const tensor& t) {
+        bool wanted = include_.empty() && t.shape.size() >= 2;
+        for (auto& p : include_) {
+            if (std::regex_search(t.name, p.expression)) {
+                wanted = p.used = true;
+            }
+        }
+        for (auto& p : exclude_) {
+            if (std::regex_search(t.name, p.expression)) {
+                wanted = false;
+            }
+        }
+        return wanted && is_real(t.type) && t.size() != 0;
+    }
+    /// A pattern that matches nothing is a typing error, and the model would silently stay as it is.
+    void check_all_used(const quantize_command& o) const {
+        for (std::size_t i = 0; i < include_.size(); ++i) {
+            if (!include_[i].used) {
+                throw error(exit_code::usage, o.input,
+                            "no tensor's name matches --include '" + printable(o.include[i]) + "'");
+            }
+        }
+    }
+
+private:
+    struct pattern {
+        explicit pattern(const std::string& text) : expression(text) {}
+        std::regex expression;
+        bool used = false;
+    };
+    std::vector<pattern> include_, exclude_;
+};
+
+} // namespace
+
+void quantize(const quantize_command& options) {
+    const auto policy = options.force ? overwrite::yes : overwrite::no;
+    if (format_of(options.output, exit_code::output) == file_format::npy) {
+        throw error(exit_code::output, options.output,
+                    "a .npy file holds one array, a quantized tensor has several parts (use .npz or .safetensors)");
+    }
+    check_target(options.output, policy);
+    auto file = read_tensors(options.input);
+    if (is_quantized(file)) {
+        throw error(exit_code::input, options.input, "is quantized already");
+    }
+    for (const auto* key : {format_key, tensors_key}) {
+        if (file.find_metadata(key) != nullptr) {
+            throw error(exit_code::input, options.input, "its metadata use the reserved key " + std::string(key));
+        }
+    }
+
+    selection which(options);
+    std::vector<tensor*> chosen;
+    tensor_file out;
+    std::uint64_t bytes = 0;
+    for (auto& t : file.tensors) {
+        if (which.chosen(t)) {
+            chosen.push_back(&t);
+            bytes += t.bytes.size();
+        } else {
+            out.tensors.push_back(t);
+        }
+    }
+    which.check_all_used(options);
+    const auto copied = out.tensors.size();
+    std::sort(chosen.begin(), chosen.end(), [](const tensor* a, const tensor* b) { return a->name < b->name; });
+
+    std::vector<outcome> outcomes;
+    auto descriptions = json::object();
+    {
+        progress shown("quantizing", chosen.size(), bytes, options.quiet || options.json);
+        for (auto* const t : chosen) {
+            auto result = quantize_one(*t, options);
+            descriptions[t->name] = description_of(result.stored);
+            for (auto& part : parts_of(result.stored)) {
+                result.stored.bytes += part.bytes.size();
+                out.tensors.push_back(std::move(part));
+            }
+            result.stored.codes = {};
+            outcomes.push_back(std::move(result));
+            shown.done(t->bytes.size());
+        }
+    }
+    std::set<std::string_view> names;
+    for (const auto& t : out.tensors) {
+        if (!names.insert(t.name).second || descriptions.contains(t.name)) {
+            throw error(exit_code::input, options.input, t.name,
+                        "has the name of a part of another tensor's quantized form (--exclude one of them)");
+        }
+    }
+    out.metadata = std::move(file.metadata);
+    out.metadata.emplace_back(format_key, format_version);
+    out.metadata.emplace_back(tensors_key, descriptions.dump(-1, ' ', false, json::error_handler_t::replace));
+    const auto size = write_tensors(options.output, out, policy);
+
+    std::uint64_t elements = 0, before = 0, after = 0;
+    double bits = 0;
+    for (const auto& r : outcomes) {
+        const auto n = element_count(r.stored.shape).value_or(0);
+        elements += n;
+        bits += r.average_bits * static_cast<double>(n);
+        before += r.bytes_before;
+        after += r.stored.bytes;
+    }
+    const double mean_bits = elements == 0 ? 0 : bits / static_cast<double>(elements);
+    const double ratio = static_cast<double>(file.bytes_on_disk) / static_cast<double>(size);
+    if (options.json) {
+        json document{{"command", "quantize"}, {"input", options.input}, {"output", options.output}};
+        document["options"] = provenance_of(options);
+        document["tensors"] = json::array();
+        for (const auto& r : outcomes) {
+            json entry{{"name", r.stored.name},
+                       {"dtype", name_of(r.stored.type)},
+                       {"shape", r.stored.shape},
+                       {"average_bits", r.average_bits},
+                       {"slices", r.stored.layout.slices()},
+                       {"clip", name_in(clip_names, options.clip)},
+                       {"sqnr_db", number(r.error.sqnr_db)},
+                       {"mse", number(r.error.mse)},
+                       {"max_abs_error", number(r.error.max_abs_error)},
+                       {"non_finite", r.non_finite},
+                       {"bytes_before", r.bytes_before},
+                       {"bytes_after", r.stored.bytes}};
+            document["tensors"].push_back(std::move(entry));
+        }
+        document["totals"] = {{"quantized", outcomes.size()},
+                              {"copied", copied},
+                              {"elements", elements},
+                              {"average_bits", mean_bits},
+                              {"bytes_before", before},
+                              {"bytes_after", after},
+                              {"file_bytes_before", file.bytes_on_disk},
+                              {"file_bytes_after", size}};
+        print(document);
+    } else if (!options.quiet) {
+        table rows({"tensor", "shape", "bits", "clip", "SQNR dB", "before", "after"});
+        for (const auto& r : outcomes) {
+            rows.row({printable(r.stored.name), shape_text(r.stored.shape), number_text("%.4g", r.average_bits),
+                      std::string(name_in(clip_names, options.clip)), decibel_text(r.error.sqnr_db),
+                      bytes_text(r.bytes_before), bytes_text(r.stored.bytes)});
+        }
+        rows.print(std::cout);
+        std::cout << outcomes.size() << " tensors quantized to " << number_text("%.4g", mean_bits)
+                  << " bits on average, " << copied << " copied; file " << bytes_text(file.bytes_on_disk) << " -> "
+                  << bytes_text(size) << " (" << number_text("%.2f", ratio) << " times smaller)\n";
+        finish_output();
+    }
+}
+
+} // namespace quant_tool
