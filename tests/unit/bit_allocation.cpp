@@ -314,7 +314,8 @@ TEST_CASE("bit allocation: never above the budget, and the workspace changes no 
         widths scanned(n), heaped(n);
         REQUIRE(quant::allocate_bits(spreads, scanned, options, given));
         std::vector<std::byte> workspace(quant::allocate_bits_workspace_size(n) + 3);
-        REQUIRE(quant::allocate_bits(spreads, heaped, options, given, std::span(workspace).subspan(trial % 4)));
+        REQUIRE(quant::allocate_bits(spreads, heaped, options, given,
+                                     std::span(workspace).subspan(static_cast<std::size_t>(trial) % 4)));
         CHECK(scanned == heaped);
 
         std::uint64_t elements = 0, used = 0;

@@ -253,6 +253,26 @@ QUANT_INLINE double one_minus_h(double u) noexcept {
     return variance - step * mean_abs + 0.25 * step * step - 4.0 * step * sum;
 }
 
+/// The step that minimizes midrise_mse, by Newton steps from the paper's clip. levels: an even number from 2 to 256.
+[[nodiscard]] inline double midrise_step(prior p, int levels) noexcept {
+    const double mean_abs = p == prior::gauss ? detail::sqrt_2_over_pi : 1.0;
+    double step = 2.0 * optimal_alpha(p, levels) / levels;
+    for (int i = 0; i < 50; ++i) {
+        double first = 0.5 * step - mean_abs;
+        double second = 0.5;
+        for (int k = 1; k < levels / 2; ++k) {
+            const double tail = upper_tail(p, k * step);
+            first += 4.0 * (k * step * tail - excess(p, k * step));
+            second += 4.0 * k * (2.0 * tail - k * step * density(p, k * step));
+        }
+        const double next = step - first / second;
+        const bool done = !(std::fabs(next - step) > 1e-14 * step);
+        step = next;
+        if (done) break;
+    }
+    return step;
+}
+
 namespace detail {
 
 struct slopes {
@@ -296,33 +316,55 @@ inline double descend(const source& x, double start, integer_grid grid) noexcept
     return step;
 }
 
+/// The bottom of the valley around `start`, to about 1e-7: short Newton steps that never raise the error, because the valleys
+/// are narrow and have kinks (Laplace).
+inline double settle(const source& x, double start, double longest, integer_grid grid) noexcept {
+    double step = start;
+    double error = exact_mse(x, step, grid);
+    for (int i = 0; i < 60; ++i) {
+        const slopes d = exact_slopes(x, step, grid);
+        double move = d.second > 0 ? -d.first / d.second : (d.first > 0 ? -longest : longest);
+        move = move > longest ? longest : (move < -longest ? -longest : move);
+        if (step + move < 0.5 * start || step + move > 2.0 * start) break; // no valley of its own
+        double moved = exact_mse(x, step + move, grid);
+        while (!(moved < error) && std::fabs(move) > 1e-8 * step) {
+            move *= 0.5;
+            moved = exact_mse(x, step + move, grid);
+        }
+        if (!(moved < error)) break;
+        step += move;
+        error = moved;
+    }
+    return step;
+}
+
 } // namespace detail
 
 /// The step that minimizes exact_mse, docs equation (9): Newton from the corrected clip, 2 to 4 steps for zero mean.
-/// |mean| <= 64 spreads. The error has a single minimum for |mean| <= 3.5 (and for any negative mean under a ReLU); beyond, levels
-/// that fall on the mean make others, and a scan over steps picks the valley first.
+/// |mean| <= 64 spreads. The error has a single minimum for |mean| <= 3.5 (and for any negative mean under a ReLU); beyond, every
+/// level that can fall on the mean makes another one, and each is tried (step to about 1e-7 then).
 /// A grid of more than 511 codes returns the corrected step: its excess error is below 1e-8 there, while the sum cancels.
 [[nodiscard]] inline double exact_step(const source& x, integer_grid grid) noexcept {
     QUANT_EXPECTS(x.density != prior::automatic, "exact_step: gauss or laplace");
     QUANT_EXPECTS(grid.above > 0 || (grid.below > 0 && !x.relu), "exact_step: a grid with more than the zero level");
     const double cells = corrected_cells(grid, x.relu);
-    const double alpha =
-        x.relu ? relu_alpha(x.density, x.mean, cells) : std::fabs(x.mean) + optimal_alpha(x.density, cells);
+    const double distance = std::fabs(x.mean);
+    const double alpha = x.relu ? relu_alpha(x.density, x.mean, cells) : distance + optimal_alpha(x.density, cells);
     const double start = 2.0 * alpha / cells;
     if (grid.below + grid.above > 510) return start;
-    if (std::fabs(x.mean) <= 3.5 || (x.relu && x.mean < 0)) return detail::descend(x, start, grid);
-    const double finest = std::fabs(x.mean) / cells; // finer steps do not even reach half the mean
-    const double widest = 1.1 * (std::fabs(x.mean) + start);
-    double best = start;
-    double least = exact_mse(x, start, grid);
-    for (double step = finest; step < widest; step *= 1.06) {
+    double best = detail::descend(x, start, grid);
+    if (distance <= 3.5 || (x.relu && x.mean < 0)) return best;
+    double least = exact_mse(x, best, grid);
+    const int codes = x.mean > 0 ? grid.above : grid.below;
+    for (int k = 1; k <= codes && k <= distance; ++k) {
+        const double step = detail::settle(x, distance / k, 0.1 * distance / (static_cast<double>(k) * k), grid);
         const double error = exact_mse(x, step, grid);
         if (error < least) {
             least = error;
             best = step;
         }
     }
-    return detail::descend(x, best, grid);
+    return best;
 }
 
 // ---- estimators ------------------------------------------------------------------------------------------------------
@@ -351,11 +393,13 @@ inline constexpr double range_constant = 0.54020836248790308;
 [[nodiscard]] inline double absmax_laplace_b(double absmax, std::uint64_t count) noexcept {
     if (count == 0) return 0;
     double harmonic = 0;
-    if (count < 32) {
+    if (count < 64) {
         for (std::uint64_t k = 1; k <= count; ++k) harmonic += 1.0 / static_cast<double>(k);
     } else {
         const double n = static_cast<double>(count);
-        harmonic = std::log(n) + 0.57721566490153286061 + 0.5 / n - 1.0 / (12.0 * n * n);
+        const double square = n * n;
+        harmonic =
+            std::log(n) + 0.57721566490153286061 + 0.5 / n - 1.0 / (12.0 * square) + 1.0 / (120.0 * square * square);
     }
     return absmax / harmonic;
 }

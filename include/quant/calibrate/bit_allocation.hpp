@@ -45,13 +45,14 @@ struct bit_allocation_options {
     std::uint8_t max_bits = 8; ///< min_bits to 16
     allocation_rule rule = allocation_rule::optimal;
     allocation_cost cost = allocation_cost::high_resolution;
-    code_format format =
-        int8; ///< exact_grid only: sign and narrow range of the grids (its bits are not used); unsigned is a fused ReLU
-    prior density = prior::
-        laplace; ///< spread of statistics: b (laplace) or sigma (gauss, automatic); also the density of exact_grid
-    std::uint32_t allowed_widths =
-        0; ///< bit w set: width w may be used, 1u << 2 | 1u << 4 | 1u << 8 for {2, 4, 8}; 0: 0 to 8 and 16
-    std::uint64_t total_bits = 0; ///< the budget in bits instead of average_bits; 0: use average_bits
+    /// exact_grid only: sign and narrow range of the grids, its bits are not used; unsigned is a fused ReLU.
+    code_format format = int8;
+    /// Which spread statistics stand for, b (laplace) or sigma (gauss and automatic); also the density of exact_grid.
+    prior density = prior::laplace;
+    /// Bit w set: width w may be used, as 1u << 2 | 1u << 4 | 1u << 8 for {2, 4, 8}. 0: 0 to 8 and 16.
+    std::uint32_t allowed_widths = 0;
+    /// The budget in bits in place of average_bits. 0: use average_bits.
+    std::uint64_t total_bits = 0;
 };
 
 /// Options of paper_bits: what the authors' code uses.
