@@ -149,20 +149,7 @@ QUANT_END_NAMESPACE
 
 QUANT_BEGIN_TARGET
 
-/// Elements of slice `s` when `extents` are cut by the granularity.
 namespace detail {
-template <std::size_t Rank>
-[[nodiscard]] inline std::size_t slice_size(const std::array<std::size_t, Rank>& extents, granularity g,
-                                            const slice_map<Rank>& map, std::size_t s) noexcept {
-    std::size_t total = 1;
-    for (const std::size_t e : extents) total *= e;
-    if (g.unit == granularity::kind::tensor) return total;
-    if (g.unit == granularity::kind::axis) return map.count == 0 ? 0 : total / extents[map.axis];
-    const std::size_t groups_along_axis = extents[map.axis] / map.group_size + (extents[map.axis] % map.group_size != 0 ? 1 : 0);
-    const std::size_t group = s / map.stride[map.axis] % groups_along_axis;
-    const std::size_t left = extents[map.axis] - group * map.group_size;
-    return left < map.group_size ? left : map.group_size;
-}
 
 /// Calls f(extents array of the right rank) for the run-time rank of q.
 template <class F, std::size_t Rank = 1> [[nodiscard]] inline auto with_rank(const quantized_tensor& q, F f) noexcept {
@@ -173,6 +160,7 @@ template <class F, std::size_t Rank = 1> [[nodiscard]] inline auto with_rank(con
     for (std::size_t d = 0; d < Rank; ++d) extents[d] = q.extent(d);
     return f(extents);
 }
+
 } // namespace detail
 
 /// Restores real values: gain * (code - zero_point) * scale + shift. `dst` has q's extents (or is dense and one-dimensional).
@@ -201,10 +189,14 @@ template <destination Dst>
 [[nodiscard]] inline double average_bits(const quantized_tensor& q) noexcept {
     if (q.size() == 0) return 0;
     return detail::with_rank(q, [&]<std::size_t Rank>(const std::array<std::size_t, Rank>& extents) -> double {
-        const auto map = resolve(q.granularity(), extents);
         double bits = 0;
-        for (std::size_t s = 0; s < q.params().size(); ++s)
-            bits += static_cast<double>(detail::slice_size(extents, q.granularity(), *map, s)) * q.params()[s].format.bits;
+        [[maybe_unused]] const status s = q.visit_codes([&]<class Code>(std::span<const Code> codes) {
+            return for_each_slice(tensor_view<const Code, Rank>(codes.data(), extents), q.granularity(),
+                                  [&](const auto& slice, std::size_t i) {
+                                      bits += static_cast<double>(slice.size()) * q.params()[i].format.bits;
+                                  });
+        });
+        QUANT_EXPECTS_INSIDE(static_cast<bool>(s), "quantized_tensor: a granularity that fits its extents");
         return bits / static_cast<double>(q.size());
     });
 }

@@ -29,7 +29,7 @@ struct loop_dimension {
 template <class S, class D, std::size_t N, class F>
 inline void visit_loops(std::array<loop_dimension, N> dims, const element_run<S, D>& origin, F& f) noexcept {
     std::size_t count = 0;
-    for (const loop_dimension& d : dims) {
+    for (const loop_dimension d : dims) { // a copy: the sort moves what has been read
         if (d.extent == 0) return;
         if (d.extent == 1) continue;
         std::size_t at = count++; // insertion sort: N is the rank, a handful
@@ -145,5 +145,44 @@ template <class T, std::size_t Rank, std::size_t OtherRank>
     }
 }
 
+/// The elements of slice `s`, as a view of the same rank.
+template <class T, std::size_t Rank>
+[[nodiscard]] inline tensor_view<T, Rank> slice_at(const tensor_view<T, Rank>& v, granularity g, const slice_map<Rank>& map,
+                                                   std::size_t s) noexcept {
+    if (g.unit == granularity::kind::tensor) return v;
+    if (g.unit == granularity::kind::axis) return v.subview(map.axis, s, 1);
+    tensor_view<T, Rank> part = v;
+    for (std::size_t d = 0; d < Rank; ++d) {
+        const std::size_t at = s / map.stride[d];
+        s %= map.stride[d];
+        if (d != map.axis) {
+            part = part.subview(d, at, 1);
+            continue;
+        }
+        const std::size_t first = at * map.group_size, left = v.extent(d) - first;
+        part = part.subview(d, first, left < map.group_size ? left : map.group_size);
+    }
+    return part;
+}
+
 } // namespace detail
+
+/// Calls f(slice, s) for every slice of a granularity: the elements that share one set of parameters, as a view of the same
+/// rank, in slice order. The way to run an observer per channel.
+/// Errors: axis_out_of_range, invalid_group_size.
+template <viewable X, class F> inline status for_each_slice(X&& x, granularity g, F&& f) noexcept {
+    const auto v = v0_1::view(x);
+    const auto map = resolve(g, v.extents());
+    if (!map) return map.status();
+    for (std::size_t s = 0; s < map->count; ++s) f(detail::slice_at(v, g, *map, s), s);
+    return {};
+}
+
+/// Number of slices of a granularity. Errors: axis_out_of_range, invalid_group_size.
+template <viewable X> [[nodiscard]] inline result<std::size_t> slice_count(const X& x, granularity g) noexcept {
+    const auto map = resolve(g, v0_1::view(x).extents());
+    if (!map) return map.status();
+    return map->count;
+}
+
 QUANT_END_TARGET

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Everything, without third-party interop. Include the facade you need instead where parse time matters.
+//
+//   #include <quant/quant.hpp>
+//   auto q = quant::quantize(quant::view(w, 64, 3, 3, 3), quant::int4 | quant::per_axis(0) | quant::aciq());
+
+#include <quant/aciq.hpp>
+#include <quant/bias_correction.hpp>
+#include <quant/bit_allocation.hpp>
+#include <quant/calibration.hpp>
+#include <quant/core.hpp>
+#include <quant/message.hpp>
+#include <quant/per_channel.hpp>
+#include <quant/uniform.hpp>
+#include <quant/version.hpp>

@@ -1,0 +1,9 @@
+// expect: two clippings
+// SPDX-License-Identifier: MIT
+#include <quant/per_channel.hpp>
+
+#if defined(QUANT_VALID)
+constexpr auto scheme = quant::int4 | quant::aciq() | (quant::per_tensor | quant::bias_corrected);
+#else
+constexpr auto scheme = quant::int4 | quant::aciq() | (quant::per_tensor | quant::minmax);
+#endif

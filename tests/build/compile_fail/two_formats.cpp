@@ -1,0 +1,9 @@
+// expect: two code formats
+// SPDX-License-Identifier: MIT
+#include <quant/per_channel.hpp>
+
+#if defined(QUANT_VALID)
+constexpr auto scheme = quant::int4 | quant::per_axis(0);
+#else
+constexpr auto scheme = quant::int4 | quant::per_axis(0) | quant::int8;
+#endif
