@@ -28,11 +28,11 @@ configure() {
     fi
 }
 
-# build_targets <build folder> [target]...
+# build_targets <build folder> [target]...; with keep_going=yes all errors are shown, not only the first.
 build_targets() {
     local build=$1
     shift
-    cmake --build "$build" --parallel "$(jobs_here)" ${1:+--target "$@"}
+    cmake --build "$build" --parallel "$(jobs_here)" ${1:+--target "$@"} ${keep_going:+-- -k 0}
 }
 
 # run_ctest <build folder> [ctest argument]...: ends with `N passed, N failed[, N skipped]`; fails if a test failed or none ran.
