@@ -139,6 +139,7 @@ TEST_CASE("strided views take positive strides and refuse the rest by name", "[t
         CHECK(std::string(refused({4, 6}, {stride, 1}).argument) == "strides");
         CHECK(refused({1, 6}, {stride, 1})); // one position: the stride does not matter
         CHECK(refused({0, 6}, {stride, 1}));
+        CHECK(refused({0, 6}, {1, stride})); // no elements: as libraries report an empty matrix
     }
     const std::size_t many = std::numeric_limits<std::size_t>::max() / 2;
     CHECK(refused({many, 3}, {1, 1}).code == errc::shape_mismatch);

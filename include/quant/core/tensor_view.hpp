@@ -130,15 +130,17 @@ private:
 };
 
 /// A view with given strides (in elements).
-/// Errors: invalid_stride when a stride is negative or zero on an extent above 1, shape_mismatch when the elements cannot be
-/// counted in std::size_t.
+/// Errors: invalid_stride when a stride is negative or zero on an extent above 1 (in an empty tensor no stride matters),
+/// shape_mismatch when the elements cannot be counted in std::size_t.
 template <class T, std::size_t Rank>
 [[nodiscard]] QUANT_INLINE constexpr result<tensor_view<T, Rank>>
 strided_view(T* data, const std::array<std::size_t, Rank>& extents, const std::array<std::ptrdiff_t, Rank>& strides) noexcept {
     std::array<std::size_t, Rank> checked{};
     std::size_t n = 1;
+    bool empty = false;
+    for (const std::size_t e : extents) empty = empty || e == 0;
     for (std::size_t d = 0; d < Rank; ++d) {
-        if (extents[d] > 1 && strides[d] <= 0) return status{errc::invalid_stride, "strides"};
+        if (!empty && extents[d] > 1 && strides[d] <= 0) return status{errc::invalid_stride, "strides"};
         checked[d] = strides[d] > 0 ? static_cast<std::size_t>(strides[d]) : 1;
         if (extents[d] != 0 && n > std::numeric_limits<std::size_t>::max() / extents[d])
             return status{errc::shape_mismatch, "extents"};
@@ -231,11 +233,17 @@ template <class X, std::convertible_to<std::size_t>... Extent>
 template <viewable X> using view_of_t = decltype(v0_1::view(std::declval<X>()));
 template <viewable X> using element_of_t = typename view_of_t<std::remove_reference_t<X>&>::value_type;
 
-/// A destination: mutable elements of an lvalue, or of a view (a temporary container would be lost).
+namespace core_detail {
+template <class X> inline constexpr bool is_borrowed = is_tensor_view<X> || is_span<X>;
 template <class X>
-concept destination = viewable<X> &&
-                      (std::is_lvalue_reference_v<X> || core_detail::is_tensor_view<std::remove_cvref_t<X>> ||
-                       core_detail::is_span<std::remove_cvref_t<X>>) &&
+    requires requires { view_traits<X>::borrowed; }
+inline constexpr bool is_borrowed<X> = view_traits<X>::borrowed;
+} // namespace core_detail
+
+/// A destination: mutable elements of an lvalue, or of a view, span or foreign view such as a block of a matrix (a temporary
+/// container would be lost).
+template <class X>
+concept destination = viewable<X> && (std::is_lvalue_reference_v<X> || core_detail::is_borrowed<std::remove_cvref_t<X>>) &&
                       !std::is_const_v<typename view_of_t<std::remove_reference_t<X>&>::element_type>;
 
 QUANT_END_NAMESPACE

@@ -38,11 +38,13 @@ template <class X> inline constexpr bool eigen_owns = std::is_base_of_v<Eigen::P
 /// The extents and strides of an Eigen tensor, whose elements are dense in its storage order.
 template <class T, std::size_t Rank, class Dimensions>
 [[nodiscard]] QUANT_INLINE tensor_view<T, Rank> dense_tensor(T* data, const Dimensions& dimensions, bool row_major) noexcept {
+    // Eigen::Sizes takes a signed index, everything else an unsigned one.
+    using index = std::conditional_t<requires { Dimensions::total_size; }, std::ptrdiff_t, std::size_t>;
     std::array<std::size_t, Rank> extents{}, strides{};
     std::size_t stride = 1;
     for (std::size_t k = 0; k < Rank; ++k) {
         const std::size_t d = row_major ? Rank - 1 - k : k;
-        extents[d] = static_cast<std::size_t>(dimensions[d]);
+        extents[d] = static_cast<std::size_t>(dimensions[static_cast<index>(d)]);
         strides[d] = stride;
         stride *= extents[d];
     }
