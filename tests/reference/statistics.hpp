@@ -55,19 +55,15 @@ inline double sum_in_lanes(const std::vector<double>& x) {
     return lane[0];
 }
 
-/// What quantizing to integer multiples of a step does to one value; the codes lie in [lo, hi].
-inline long double restored(long double x, long double step, long double lo, long double hi) {
-    return std::min(std::max(std::nearbyint(x / step), lo), hi) * step;
-}
-
-/// Mean squared error of a tensor on the grid {lo ... hi} * step.
-inline long double quantization_mse(const std::vector<float>& x, long double step, long double lo, long double hi) {
-    long double total = 0;
+/// Mean squared error of a tensor on the grid {lo ... hi} * step. In double: brute force asks for it very often.
+inline double quantization_mse(const std::vector<float>& x, double step, double lo, double hi) {
+    double total = 0;
     for (const float v : x) {
-        const long double e = static_cast<long double>(v) - restored(static_cast<long double>(v), step, lo, hi);
+        const double code = std::nearbyint(static_cast<double>(v) / step);
+        const double e = static_cast<double>(v) - (code < lo ? lo : (code > hi ? hi : code)) * step;
         total += e * e;
     }
-    return total / static_cast<long double>(x.size());
+    return total / static_cast<double>(x.size());
 }
 
 /// The number of bins i that an entropy calibrator keeps of a magnitude histogram: every step written out, bin by bin.
