@@ -606,10 +606,12 @@ TEST_CASE("aciq: a clip is never wider than the data", "[aciq]") {
         }
     }
     // alpha at or beyond the largest magnitude: min-max, also where the full grid would give a smaller step.
-    const auto range = quant::aciq().clip(about_zero(1, 1, 4.0), quant::int4);
+    const auto range = quant::aciq().clip(about_zero(1, 1, 4.75), quant::int4);
     REQUIRE(range);
-    CHECK(range->hi == Catch::Approx(4.0));
-    CHECK(range->lo == Catch::Approx(-8 * 4.0 / 7));
+    CHECK(optimal_alpha(prior::laplace, 15) > 4.75);
+    CHECK(optimal_alpha(prior::laplace, 15) / 7.5 < 4.75 / 7);
+    CHECK(range->hi == Catch::Approx(4.75));
+    CHECK(range->lo == Catch::Approx(-8 * 4.75 / 7));
     const auto clipped = quant::aciq().clip(about_zero(1, 1, 5.2), quant::int4);
     REQUIRE(clipped);
     CHECK(near(clipped->lo, -8 * optimal_alpha(prior::laplace, 15) / 7.5, 1e-11));

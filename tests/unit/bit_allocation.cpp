@@ -290,6 +290,16 @@ TEST_CASE("bit allocation: hull grouping takes 0 to 2 bits in one step on a sign
     options.total_bits = 3; // the odd bit: 2 -> 3 removes less than 0 -> 1
     REQUIRE(quant::allocate_bits(std::array{1.0, 1.0}, bits, options));
     CHECK(bits == widths{2, 1});
+    // The last bit: the second channel's step of two no longer fits, and its step of one is worth less than the third channel's.
+    widths three(3);
+    options.total_bits = 6;
+    const std::array<double, 3> spreads{1.0, 0.99, 2.832};
+    REQUIRE(quant::allocate_bits(spreads, three, options));
+    CHECK(three == widths{2, 0, 4});
+    std::vector<std::byte> workspace(quant::allocate_bits_workspace_size(3));
+    REQUIRE(quant::allocate_bits(spreads, three, options, {}, workspace));
+    CHECK(three == widths{2, 0, 4});
+    options.total_bits = 3;
     options.format = quant::int8.narrow(); // one bit would be only zero
     REQUIRE(quant::allocate_bits(std::array{1.0, 1.0}, bits, options));
     CHECK(bits == widths{3, 0});

