@@ -116,7 +116,7 @@ QUANT_BEGIN_TARGET
     Eigen::MatrixXf out(rows, cols);
     const tensor_view<float, 2> to(out.data(), {static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)},
                                    {1, static_cast<std::size_t>(rows)});
-    const status s = q.rank() == 2 ? dequantize(q, to)
+    [[maybe_unused]] const status s = q.rank() == 2 ? dequantize(q, to)
                                    : dequantize(q, tensor_view<float, 1>(out.data(), {static_cast<std::size_t>(rows)}));
     QUANT_EXPECTS(static_cast<bool>(s), "quant::to_eigen: a quantized tensor made by this library");
     return out;

@@ -35,7 +35,7 @@ class parameter_tile {
 public:
     explicit parameter_tile(std::span<const affine_params> params) noexcept : params_(params) {}
 
-    simd::per_element_params load(std::size_t slice, std::size_t step, std::size_t n) noexcept {
+    simd::per_element_params load(std::size_t slice, std::size_t step, [[maybe_unused]] std::size_t n) noexcept {
         const simd::per_element_params direct{params_.data() + slice, step, scale_, lo_, hi_, zero_point_};
 #if QUANT_HAS_XSIMD
         if (slice != slice_ || step != step_ || n > n_) {
