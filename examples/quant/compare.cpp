@@ -28,17 +28,14 @@ comparison compare_tensors(tensor& a, tensor& b, const compare_command& options)
     if (!is_real(a.type) || !is_real(b.type) || a.size() == 0) {
         return out;
     }
-    with_real(a, [&](auto x) {
-        with_real(b, [&](auto y) {
-            const auto e = quant::measure_error(x, y);
-            if (e) {
-                out.error = *e;
-                out.measured = true;
-            } else if (e.status().code != quant::errc::no_data) {
-                throw refused(e.status(), options.second, b.name);
-            }
-        });
-    });
+    std::vector<float> buffer_a, buffer_b;
+    const auto e = quant::measure_error(as_floats(a, buffer_a), as_floats(b, buffer_b));
+    if (e) {
+        out.error = *e;
+        out.measured = true;
+    } else if (e.status().code != quant::errc::no_data) {
+        throw refused(e.status(), options.second, b.name);
+    }
     return out;
 }
 

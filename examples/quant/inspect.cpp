@@ -58,11 +58,12 @@ void inspect(const inspect_options& options) {
             bytes += t.bytes.size();
         }
         progress shown("reading", split.plain.size(), bytes, options.quiet || options.json);
+        std::vector<float> buffer;
         for (auto& t : split.plain) {
             std::vector<std::string> cells{printable(t.name), std::string(name_of(t.type)), shape_text(t.shape)};
             json entry{{"name", t.name}, {"dtype", name_of(t.type)}, {"shape", t.shape}};
             if (is_real(t.type) && t.size() != 0) {
-                const auto s = with_real(t, [](auto values) { return quant::measure_statistics(values); });
+                const auto s = quant::measure_statistics(as_floats(t, buffer));
                 const bool any = s.count != 0;
                 const double sigma = std::sqrt(s.variance);
                 for (const double value : {s.min, s.max, s.mean, s.mean_abs_deviation, sigma}) {

@@ -132,36 +132,34 @@ outcome quantize_one(tensor& t, const quantize_command& o) {
     s.axis = o.axis < 0 ? o.axis + static_cast<int>(t.shape.size()) : o.axis;
     s.provenance = provenance_of(o);
 
-    with_real(t, [&](auto values) {
-        quant::minmax_observer observer;
-        observer.observe(values);
-        out.non_finite = observer.non_finite();
-        if (out.non_finite != 0 && !o.allow_non_finite) {
-            throw error(exit_code::data, o.input, t.name,
-                        std::to_string(out.non_finite) + " of " + std::to_string(values.size()) +
-                            " values are NaN or infinite (--allow-non-finite quantizes them anyway)");
-        }
-        if (!o.is_signed && o.map == quant::mapping::symmetric && observer.count() != 0 && observer.state().min < 0) {
-            throw error(exit_code::data, o.input, t.name,
-                        "has negative values, which --unsigned --mapping symmetric cannot represent");
-        }
-        const auto extents = s.layout.extents();
-        const auto source = quant::view(values, extents[0], extents[1], extents[2]);
-        auto q = with_scheme(o, s.layout.library(), t.name,
-                             [&](const auto& scheme) { return quant::quantize(source, scheme); });
-        if (!q) {
-            throw refused(q.status(), o.input, t.name);
-        }
-        s.codes = std::move(*q);
+    std::vector<float> buffer, restored_buffer;
+    const auto values = as_floats(t, buffer);
+    quant::minmax_observer observer;
+    observer.observe(values);
+    out.non_finite = observer.non_finite();
+    if (out.non_finite != 0 && !o.allow_non_finite) {
+        throw error(exit_code::data, o.input, t.name,
+                    std::to_string(out.non_finite) + " of " + std::to_string(values.size()) +
+                        " values are NaN or infinite (--allow-non-finite quantizes them anyway)");
+    }
+    if (!o.is_signed && o.map == quant::mapping::symmetric && observer.count() != 0 && observer.state().min < 0) {
+        throw error(exit_code::data, o.input, t.name,
+                    "has negative values, which --unsigned --mapping symmetric cannot represent");
+    }
+    const auto extents = s.layout.extents();
+    const auto source = quant::view(values, extents[0], extents[1], extents[2]);
+    auto q =
+        with_scheme(o, s.layout.library(), t.name, [&](const auto& scheme) { return quant::quantize(source, scheme); });
+    if (!q) {
+        throw refused(q.status(), o.input, t.name);
+    }
+    s.codes = std::move(*q);
 
-        // What the reader of the file will get, in the tensor's own type.
-        auto restored = restore(s, t.type);
-        using element = typename decltype(values)::value_type;
-        const auto measured = quant::measure_error(values, restored.as<element>());
-        if (measured) {
-            out.error = *measured;
-        } // nothing finite: nothing measured
-    });
+    // What the reader of the file will get, in the tensor's own type.
+    auto restored = restore(s, t.type);
+    if (const auto measured = quant::measure_error(values, as_floats(restored, restored_buffer))) {
+        out.error = *measured; // otherwise nothing is finite, and nothing measured
+    }
     out.average_bits = quant::average_bits(s.codes);
     return out;
 }
@@ -270,7 +268,11 @@ void quantize(const quantize_command& options) {
     }
     out.metadata = std::move(file.metadata);
     out.metadata.emplace_back(format_key, format_version);
-    out.metadata.emplace_back(tensors_key, descriptions.dump(-1, ' ', false, json::error_handler_t::replace));
+    try {
+        out.metadata.emplace_back(tensors_key, descriptions.dump());
+    } catch (const json::exception&) { // .npz promises no encoding, the description of the tensors needs one
+        throw error(exit_code::input, options.input, "the name of a tensor is not UTF-8");
+    }
     const auto size = write_tensors(options.output, out, policy);
 
     std::uint64_t elements = 0, before = 0, after = 0;

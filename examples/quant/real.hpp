@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// From a tensor of a file to the library's views: the element type is known at run time, a template wants it earlier.
+// From a tensor of a file to what the library takes, and from its status to the tool's errors.
 
 #include "io/tensor_file.hpp"
 
@@ -10,13 +10,22 @@
 
 namespace quant_tool {
 
-/// Calls f with a span of the elements in their own type. Precondition: is_real(t.type).
-template <class F> decltype(auto) with_real(tensor& t, F f) {
+/// The elements as float, in place if they are that already, else in `buffer`: exact for F16 and BF16, rounded to nearest
+/// for F64 (the library reads doubles as float for its statistics too). One element type keeps the program small; the
+/// library itself takes all four. Precondition: is_real(t.type).
+[[nodiscard]] inline std::span<const float> as_floats(tensor& t, std::vector<float>& buffer) {
+    const auto convert = [&](auto values) {
+        buffer.resize(values.size());
+        for (std::size_t i = 0; i < values.size(); ++i) {
+            buffer[i] = quant::to_float(values[i]);
+        }
+        return std::span<const float>(buffer);
+    };
     switch (t.type) {
-    case dtype::f64: return f(t.as<double>());
-    case dtype::f16: return f(t.as<quant::float16>());
-    case dtype::bf16: return f(t.as<quant::bfloat16>());
-    default: return f(t.as<float>());
+    case dtype::f64: return convert(t.as<double>());
+    case dtype::f16: return convert(t.as<quant::float16>());
+    case dtype::bf16: return convert(t.as<quant::bfloat16>());
+    default: return t.as<float>();
     }
 }
 

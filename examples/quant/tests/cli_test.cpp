@@ -6,6 +6,7 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <csignal>
 #include <random>
 #include <sys/wait.h>
 
@@ -367,7 +368,8 @@ TEST_CASE("eight bits per channel keep the error below half a step") {
             hi = std::max(hi, x[c * 70 + i]);
             CHECK(std::fabs(x[c * 70 + i] - y[c * 70 + i]) <= 0.5001f * scales[c]);
         }
-        CHECK(scales[c] == Catch::Approx(std::max(lo / -128.0, hi / 127.0)).epsilon(1e-6));
+        CHECK(scales[c] ==
+              Catch::Approx(std::max(static_cast<double>(lo) / -128.0, static_cast<double>(hi) / 127.0)).epsilon(1e-6));
     }
     CHECK(parts.find("fc.weight.zero_points") == nullptr);
     CHECK(parts.find("fc.weight.bits") == nullptr);
@@ -708,6 +710,40 @@ TEST_CASE("results that cannot be written are an error") {
     const int status = std::system(command.c_str());
     CHECK(WEXITSTATUS(status) == static_cast<int>(exit_code::output));
     CHECK(read_file(dir / "err").find("stdout") != std::string::npos);
+}
+
+TEST_CASE("an interrupted run leaves the whole output or none") {
+    const scratch_directory dir;
+    const auto input = dir / "m.npy", output = dir / "q.safetensors";
+    {
+        tensor_file f;
+        f.tensors.push_back(make_tensor("m", dtype::f32, {512, 4096}, weights(512 * 4096, 6)));
+        write_npy(input, f);
+    }
+    unsigned killed = 0;
+    for (const unsigned milliseconds : {1u, 3u, 10u, 20u, 40u, 80u, 160u, 320u}) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            std::signal(SIGINT, SIG_DFL);
+            ::execl(QUANT_CLI, QUANT_CLI, "quantize", input.c_str(), "-o", output.c_str(), "--force", "-q", nullptr);
+            ::_exit(126);
+        }
+        ::usleep(milliseconds * 1000);
+        ::kill(child, SIGINT);
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        if (WIFSIGNALED(status)) {
+            CHECK(WTERMSIG(status) == SIGINT);
+            ++killed;
+        } else {
+            CHECK(WEXITSTATUS(status) == 0);
+        }
+        CHECK(dir.entries() == (fs::exists(output) ? 2u : 1u));
+        if (fs::exists(output)) {
+            check_succeeds(run({"inspect", output}));
+        }
+    }
+    CHECK(killed > 0);
 }
 
 TEST_CASE("real weights: budget, size, and the order that theory gives the methods", "[data]") {
