@@ -123,7 +123,7 @@ template <class Arch> struct extreme_lanes {
 /// Calls step(p) for every 16 floats, the last ones filled up with NaN.
 template <class Step> QUANT_INLINE void for_each_group(const float* p, std::size_t n, Step&& step) noexcept {
     std::size_t i = 0;
-    for (; i + virtual_lanes <= n; i += virtual_lanes) step(p + i);
+    for (; n - i >= virtual_lanes; i += virtual_lanes) step(p + i);
     if (i == n) return;
     float rest[virtual_lanes];
     for (std::size_t k = 0; k < virtual_lanes; ++k)
@@ -278,7 +278,7 @@ template <class Arch = native>
         }
     };
     std::size_t i = 0;
-    for (; i + virtual_lanes <= n; i += virtual_lanes) group(original + i, restored + i);
+    for (; n - i >= virtual_lanes; i += virtual_lanes) group(original + i, restored + i);
     if (i < n) {
         float p[virtual_lanes], q[virtual_lanes];
         for (std::size_t k = 0; k < virtual_lanes; ++k) {
@@ -318,9 +318,9 @@ inline void histogram_bins(const float* p, std::size_t n, float inverse_width, s
         put_int(bins + i, choose(kept, bin, middle + middle));
     };
     constexpr std::size_t width = pack_of<float, A>::size;
-    std::size_t i = 0;
-    for (; i + width <= n; i += width) run(std::type_identity<A>{}, i);
-    for (; i < n; ++i) run(std::type_identity<scalar>{}, i);
+    const std::size_t rest = n % width, whole = n - rest;
+    for (std::size_t i = 0; i < whole; i += width) run(std::type_identity<A>{}, i);
+    for (std::size_t i = 0; i < rest; ++i) run(std::type_identity<scalar>{}, whole + i);
 }
 
 } // namespace simd
