@@ -35,19 +35,21 @@ QUANT_INLINE constexpr std::int32_t round_clamped(Real x, const quantize_options
     const auto truncated = static_cast<std::int32_t>(x);
     const Real fraction = x - static_cast<Real>(truncated); // exact, same sign as x
     switch (options.round) {
-    case rounding::half_away: return truncated + (fraction >= Real(0.5) ? 1 : 0) - (fraction <= Real(-0.5) ? 1 : 0);
-    case rounding::toward_negative: return truncated - (fraction < 0 ? 1 : 0);
+    case rounding::half_away:
+        return truncated + static_cast<int>(fraction >= Real(0.5)) - static_cast<int>(fraction <= Real(-0.5));
+    case rounding::toward_negative: return truncated - static_cast<int>(fraction < 0);
     case rounding::stochastic: {
-        const std::int32_t below = truncated - (fraction < 0 ? 1 : 0);
+        const std::int32_t below = truncated - static_cast<int>(fraction < 0);
         const Real above = x - static_cast<Real>(below); // in [0, 1]
-        return below + (static_cast<Real>(random_uniform(options.seed, options.stream, index)) < above ? 1 : 0);
+        return below + static_cast<int>(static_cast<Real>(random_uniform(options.seed, options.stream, index)) < above);
     }
     case rounding::nearest_even: break;
     }
-    const bool odd = (truncated & 1) != 0;
-    const bool up = fraction > Real(0.5) || (fraction == Real(0.5) && odd);
-    const bool down = fraction < Real(-0.5) || (fraction == Real(-0.5) && odd);
-    return truncated + (up ? 1 : 0) - (down ? 1 : 0);
+    // Sums of conditions instead of && and ||: a branch on the fraction would be mispredicted at every other element.
+    const int odd = truncated & 1;
+    const int up = static_cast<int>(fraction > Real(0.5)) + (static_cast<int>(fraction == Real(0.5)) & odd);
+    const int down = static_cast<int>(fraction < Real(-0.5)) + (static_cast<int>(fraction == Real(-0.5)) & odd);
+    return truncated + up - down;
 }
 
 /// Steps from zero: code - zero_point, equation (1) without its last term.

@@ -177,8 +177,24 @@ inline void quantize(const float* x, Code* codes, std::size_t n, const Params& p
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch>)
         i = detail::with_constants(options, [&](auto round, auto divide) {
-            return detail::quantize_batches<Arch, decltype(round)::value, decltype(divide)::value>(x, codes, n, params, options,
-                                                                                                 index);
+            const auto batches = [&](const float* from, Code* to, std::size_t count, index_run at) {
+                return detail::quantize_batches<Arch, decltype(round)::value, decltype(divide)::value>(from, to, count, params,
+                                                                                                     options, at);
+            };
+            std::size_t done = batches(x, codes, n, index);
+            if constexpr (std::same_as<Params, uniform_params>) {
+                // A group of 32 is less than one step of the widest registers: what is left goes through a padded copy.
+                constexpr std::size_t lanes = detail::f32<Arch>::size, step = 4 * lanes;
+                if (const std::size_t left = n - done; left >= lanes) {
+                    float padded[step] = {};
+                    Code out[step];
+                    for (std::size_t j = 0; j < left; ++j) padded[j] = x[done + j];
+                    batches(padded, out, step, {index[done], index.step});
+                    for (std::size_t j = 0; j < left; ++j) codes[done + j] = out[j];
+                    done = n;
+                }
+            }
+            return done;
         });
 #endif
     // Counting down: with a constant n, g++ 12 at -O3 takes an upward loop's end for out of reach and warns.
