@@ -18,6 +18,7 @@
 #include <quant/core/params.hpp>
 #include <quant/core/scalar.hpp>
 #include <quant/core/tensor_view.hpp>
+#include <quant/simd/batch.hpp>
 #include <span>
 
 QUANT_BEGIN_NAMESPACE
@@ -53,7 +54,7 @@ inline double norm_ratio(const paired_moments& m) noexcept {
 /// The shift belongs to the gain as it is stored, so that rounding the gain does not move the mean.
 inline channel_correction with_mean(double gain, const paired_moments& m) noexcept {
     const auto stored = static_cast<float>(gain);
-    const double moved_mean = static_cast<double>(stored) * m.mean_q;
+    const double moved_mean = simd::rounded(static_cast<double>(stored) * m.mean_q);
     return {stored, static_cast<float>(m.mean_w - moved_mean)};
 }
 
@@ -158,9 +159,9 @@ inline paired_moments moments_of_slice(const tensor_view<const T, Rank>& weights
         if (!finite(w, q)) return;
         const double from_mean_w = w - m.mean_w;
         const double from_mean_q = q - m.mean_q;
-        m.squares_w += from_mean_w * from_mean_w;
-        m.squares_q += from_mean_q * from_mean_q;
-        m.products += from_mean_w * from_mean_q;
+        m.squares_w += simd::rounded(from_mean_w * from_mean_w);
+        m.squares_q += simd::rounded(from_mean_q * from_mean_q);
+        m.products += simd::rounded(from_mean_w * from_mean_q);
     });
     return m;
 }

@@ -9,19 +9,20 @@
 #include <quant/core/scalar.hpp>
 #include <quant/core/tensor_view.hpp>
 #include <quant/quantize/traverse.hpp>
+#include <quant/simd/batch.hpp>
 #include <span>
 
 QUANT_BEGIN_TARGET
 
-/// The corrected value of one restored element. The product of two floats is exact in double, so a fused multiply-add changes
-/// nothing: bit-exact on every target for float, float16 and bfloat16; within one unit in the last place for double.
+/// The corrected value of one restored element, in double: the product of two floats is exact there, and that of a double is
+/// rounded before the addition, so a fused multiply-add changes nothing. Bit-exact on every target.
 template <real_element T> [[nodiscard]] inline T apply_correction(T value, const channel_correction& c) noexcept {
     double x = 0;
     if constexpr (std::same_as<T, double>)
         x = value;
     else
         x = static_cast<double>(to_float(value));
-    const double corrected = static_cast<double>(c.gain) * x + static_cast<double>(c.shift);
+    const double corrected = simd::rounded(static_cast<double>(c.gain) * x) + static_cast<double>(c.shift);
     if constexpr (std::same_as<T, double>)
         return corrected;
     else
