@@ -249,6 +249,26 @@ TEMPLATE_LIST_TEST_CASE("fake quantizing on every architecture equals the scalar
     CHECK(wrong == 0);
 }
 
+TEMPLATE_LIST_TEST_CASE("kernels read and write nothing past the end of exact allocations", "[kernels]", test::archs) {
+    // The sanitizer build is what makes this one bite.
+    const affine_params p{0.1f, 3, quant::int8};
+    std::size_t wrong = 0;
+    for (std::size_t n = 0; n <= 8 * lanes<TestType>() + 3; ++n) {
+        const std::vector<float> x = inputs(n, 0.1f);
+        std::vector<std::int8_t> codes(n);
+        std::vector<std::uint16_t> wide(n, 40000);
+        std::vector<float> fake(n), restored(n), from_wide(n);
+        simd::quantize<TestType>(x.data(), codes.data(), n, simd::uniform_params{p});
+        simd::fake_quant<TestType>(x.data(), fake.data(), n, simd::uniform_params{p});
+        simd::dequantize<TestType>(codes.data(), restored.data(), n, simd::uniform_params{p});
+        simd::dequantize<TestType>(wide.data(), from_wide.data(), n, simd::uniform_params{p});
+        for (std::size_t i = 0; i < n; ++i)
+            wrong += codes[i] != quant::quantize_one(x[i], p) || fake[i] != restored[i] ||
+                     from_wide[i] != quant::dequantize_one(40000, p);
+    }
+    CHECK(wrong == 0);
+}
+
 TEMPLATE_LIST_TEST_CASE("floats of every exponent give the same codes on every architecture", "[kernels]",
                         test::archs) {
     std::vector<float> x;
