@@ -118,7 +118,7 @@ struct command_line {
 
         c->add_option("--clip", o.clip,
                       "minmax: keep everything; mse: least squared error; aciq: the optimum for --prior; percentile; "
-                      "entropy (default: minmax at 8 bits, mse below)")
+                      "entropy (default: minmax at 8 bits and for groups, else mse)")
             ->transform(choice(clip_names))
             ->group(range);
         c->add_option("--prior", o.prior, "aciq: the density the weights are taken to have (default: laplace)")
@@ -222,9 +222,11 @@ struct command_line {
                 o.axis = -1;
             }
         }
-        // With eight bits the range is worth more than the resolution; below, outliers cost more than they bring.
+        // With eight bits the range is worth more than the resolution, and so it is for a few dozen weights: they have no
+        // tails, and a search for each of a million groups would take minutes. Else outliers cost more than they bring.
         if (!given("--clip")) {
-            o.clip = o.bits == 8 && !o.average_bits ? clip_method::minmax : clip_method::mse;
+            const bool keep = (o.bits == 8 && !o.average_bits) || o.granularity == granularity_choice::per_group;
+            o.clip = keep ? clip_method::minmax : clip_method::mse;
         }
         const auto only_with = [&](const char* option, bool condition, const char* what) {
             if (given(option) && !condition) {

@@ -400,6 +400,22 @@ TEST_CASE("the bytes of a small file are the ones the format page describes") {
     CHECK(t["axis"] == 0);
 }
 
+TEST_CASE("the default clipping depends on width and granularity") {
+    const scratch_directory dir;
+    write_safetensors(dir / "m.safetensors", model());
+    const auto clip = [&](std::vector<std::string> options) {
+        options.insert(options.begin(),
+                       {"quantize", dir / "m.safetensors", "-o", dir / "q.safetensors", "--force", "--json"});
+        const auto report = run(options).json();
+        return report["options"]["clip"].get<std::string>();
+    };
+    CHECK(clip({}) == "minmax");
+    CHECK(clip({"--bits", "4"}) == "mse");
+    CHECK(clip({"--average-bits", "4"}) == "mse");
+    CHECK(clip({"--bits", "4", "--group-size", "32"}) == "minmax");
+    CHECK(clip({"--bits", "4", "--group-size", "32", "--clip", "entropy"}) == "entropy");
+}
+
 TEST_CASE("average bits keep the budget and are written per channel") {
     const scratch_directory dir;
     const auto input = dir / "m.safetensors", output = dir / "q.safetensors";
