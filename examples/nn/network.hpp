@@ -70,16 +70,24 @@ private:
     std::vector<std::unique_ptr<layer>> layers_;
 };
 
-/// The class with the largest output, for each sample. Batches bound the memory and change nothing else.
-inline std::vector<std::size_t> predict(network& net, const tensor& x, const output_hook& hook = {},
-                                        std::size_t batch = 64) {
-    std::vector<std::size_t> classes;
+/// The outputs for all samples. Batches bound the memory and change nothing else.
+inline tensor run(network& net, const tensor& x, const output_hook& hook = {}, std::size_t batch = 64) {
+    tensor all;
     for (std::size_t from = 0; from < x.samples(); from += batch) {
         const tensor y = net.forward(samples(x, from, std::min(batch, x.samples() - from)), hook);
-        for (std::size_t n = 0; n < y.samples(); ++n) {
-            const auto row = y.sample(n);
-            classes.push_back(static_cast<std::size_t>(std::max_element(row.begin(), row.end()) - row.begin()));
-        }
+        all.data.insert(all.data.end(), y.data.begin(), y.data.end());
+        all.shape = y.shape;
+    }
+    if (!all.shape.empty()) all.shape[0] = x.samples();
+    return all;
+}
+
+/// The class with the largest output, for each sample.
+inline std::vector<std::size_t> classes_of(const tensor& outputs) {
+    std::vector<std::size_t> classes;
+    for (std::size_t n = 0; n < outputs.samples(); ++n) {
+        const auto row = outputs.sample(n);
+        classes.push_back(static_cast<std::size_t>(std::max_element(row.begin(), row.end()) - row.begin()));
     }
     return classes;
 }
