@@ -23,8 +23,9 @@ constexpr code_format formats[] = {quant::int1,  quant::int2,          quant::in
                                    quant::uint2, quant::uint4,         quant::int4.narrow(), quant::uint5,
                                    quant::uint8, quant::uint16,        quant::int16.narrow()};
 
-/// Scale of the range, unrounded; `lo <= 0 <= hi`.
-long double exact_scale(long double lo, long double hi, code_format f, mapping map) {
+/// Scale of the range widened to contain zero, unrounded.
+long double exact_scale(double from, double to, code_format f, mapping map) {
+    const auto lo = static_cast<long double>(from < 0 ? from : 0.0), hi = static_cast<long double>(to > 0 ? to : 0.0);
     const reference::code_bounds codes = reference::bounds(f);
     if (map == mapping::affine) return (hi - lo) / (codes.hi - codes.lo);
     const long double below = codes.lo < 0 ? lo / codes.lo : 0, above = codes.hi > 0 ? hi / codes.hi : 0;
@@ -60,7 +61,7 @@ TEST_CASE("the scale of a range is the formula's, rounded to float", "[params]")
                     continue;
                 }
                 wrong += !quant::validate(*p) || !(p->format == f);
-                const long double exact = exact_scale(lo < 0 ? lo : 0, hi > 0 ? hi : 0, f, map);
+                const long double exact = exact_scale(lo, hi, f, map);
                 if (exact < std::ldexp(1.0L, -100)) {
                     wrong += p->scale != 1 || p->zero_point != 0;
                     continue;
@@ -81,10 +82,10 @@ TEST_CASE("the affine zero point is the nearest code to where zero falls", "[par
     for_each_range([&](double lo, double hi) {
         for (const code_format f : formats) {
             const auto p = choose_params({lo, hi}, f, mapping::affine);
-            if (!p || exact_scale(lo < 0 ? lo : 0, hi > 0 ? hi : 0, f, mapping::affine) < std::ldexp(1.0L, -100))
-                continue;
+            if (!p || exact_scale(lo, hi, f, mapping::affine) < std::ldexp(1.0L, -100)) continue;
             const reference::code_bounds codes = reference::bounds(f);
-            long double zero = codes.lo - (lo < 0 ? lo : 0) / static_cast<long double>(p->scale);
+            long double zero =
+                codes.lo - static_cast<long double>(lo < 0 ? lo : 0.0) / static_cast<long double>(p->scale);
             zero = zero < codes.lo ? codes.lo : (zero > codes.hi ? codes.hi : zero);
             wrong += std::fabs(p->zero_point - zero) > 0.5L + 1e-9L;
         }

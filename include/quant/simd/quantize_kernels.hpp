@@ -141,10 +141,8 @@ inline std::size_t fake_quant_batches(const float* x, float* out, std::size_t n,
         draw<Round>(uniform, options, index, i);
         const auto& lane_params = p.at(i);
         const f32<Arch> s = steps<Arch, Round, Divide>(f32<Arch>::load_unaligned(x + i), lane_params, uniform);
-        // to_float of an integer never yields a negative zero, so equation (3) equals (2) of (1) to the last bit; the other
-        // roundings can leave one, which adding +0 removes.
-        const f32<Arch> whole = Round == rounding::nearest_even ? s : s + f32<Arch>(0.0f);
-        (whole * forward.at(i).scale).store_unaligned(out + i);
+        // Whole steps are never a negative zero: they start from an integer, and x - x is +0. So (3) equals (2) of (1).
+        (s * forward.at(i).scale).store_unaligned(out + i);
     }
     return i;
 }
