@@ -156,8 +156,7 @@ struct tensor {
     [[nodiscard]] std::uint64_t size() const noexcept { return element_count(shape).value_or(0); }
 
     /// The elements as T. Files do not promise alignment, so a misaligned tensor is copied once (held by *this).
-    template <class T>
-    [[nodiscard]] std::span<const T> as() {
+    template <class T> [[nodiscard]] std::span<const T> as() {
         static_assert(std::is_trivially_copyable_v<T>);
         if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(T) != 0) {
             std::vector<T> aligned(bytes.size() / sizeof(T));

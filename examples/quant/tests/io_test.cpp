@@ -15,8 +15,7 @@ namespace {
 
 /// The bytes of a tensor as text, to compare with.
 std::string bytes_of(const tensor& t) { return {reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}; }
-template <class T>
-std::vector<T> values_of(tensor& t) {
+template <class T> std::vector<T> values_of(tensor& t) {
     const auto v = t.as<T>();
     return {v.begin(), v.end()};
 }

@@ -49,8 +49,7 @@ inline void write_file(const std::string& path, const std::string& content) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-template <class Integer>
-[[nodiscard]] std::string little_endian(Integer value) {
+template <class Integer> [[nodiscard]] std::string little_endian(Integer value) {
     std::string out(sizeof value, '\0');
     std::memcpy(out.data(), &value, sizeof value);
     return out;
