@@ -19,7 +19,7 @@ namespace digits {
 
 struct answers {
     nn::tensor logits;
-    std::vector<std::size_t> classes;  ///< one per image
+    std::vector<std::size_t> classes; ///< one per image
     std::size_t correct = 0;
 };
 
@@ -53,17 +53,22 @@ inline report run_ablation(nn::network& net, const dataset& calibration, const d
 
     for (const unsigned bits : widths)
         for (const method m : methods) {
-            if (m == method::bias_correction && !base.weights) continue;  // it corrects weights alone
+            if (m == method::bias_correction && !base.weights) continue; // it corrects weights alone
             base.bits = bits;
             base.steps = m;
             const auto start = std::chrono::steady_clock::now();
             const quantized_network q = quantize(weights, statistics, base);
             const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
             const answers a = evaluate(net, q, unseen);
-            row one{.method = std::string(name_of(m)), .bits = bits, .weight_bits = mean_weight_bits(q),
-                    .activation_bits = mean_output_bits(q), .correct = a.correct, .images = unseen.size(),
+            row one{.method = std::string(name_of(m)),
+                    .bits = bits,
+                    .weight_bits = mean_weight_bits(q),
+                    .activation_bits = mean_output_bits(q),
+                    .correct = a.correct,
+                    .images = unseen.size(),
                     .logit_sqnr = require(quant::measure_error(reference.logits.data, a.logits.data), "logits").sqnr_db,
-                    .bytes = stored_bytes(q), .seconds = elapsed.count()};
+                    .bytes = stored_bytes(q),
+                    .seconds = elapsed.count()};
             for (std::size_t i = 0; i < unseen.size(); ++i) {
                 const bool before = reference.classes[i] == unseen.labels[i], after = a.classes[i] == unseen.labels[i];
                 one.lost += before && !after;
@@ -74,4 +79,4 @@ inline report run_ablation(nn::network& net, const dataset& calibration, const d
     return r;
 }
 
-}  // namespace digits
+} // namespace digits

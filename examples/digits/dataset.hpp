@@ -22,7 +22,7 @@ inline constexpr std::size_t side = 8, pixels = side * side, classes = 10, image
 inline constexpr std::size_t training_images = 1297, calibration_images = 256;
 
 struct dataset {
-    nn::tensor images;  ///< [N, 1, 8, 8], 0 … 1
+    nn::tensor images; ///< [N, 1, 8, 8], 0 … 1
     std::vector<std::uint8_t> labels;
 
     std::size_t size() const { return labels.size(); }
@@ -43,7 +43,8 @@ inline dataset load(const std::string& path) {
     const char* at = text.data();
     const char* const end = at + text.size();
     const auto fail = [&](const std::string& what) {
-        throw quant_tool::error(quant_tool::exit_code::input, path, "line " + std::to_string(d.size() + 1) + ": " + what);
+        throw quant_tool::error(quant_tool::exit_code::input, path,
+                                "line " + std::to_string(d.size() + 1) + ": " + what);
     };
     while (at != end) {
         if (d.size() == images_in_file) fail("more than " + std::to_string(images_in_file) + " images");
@@ -57,14 +58,17 @@ inline dataset load(const std::string& path) {
             if (last && at != end && *at == '\r') ++at;
             if (at == end ? !last : *at != (last ? '\n' : ',')) fail("expected 65 numbers separated by commas");
             if (at != end) ++at;
-            if (last) d.labels.push_back(static_cast<std::uint8_t>(value));
-            else d.images.data[d.size() * pixels + column] = static_cast<float>(value) / 16.0f;
+            if (last)
+                d.labels.push_back(static_cast<std::uint8_t>(value));
+            else
+                d.images.data[d.size() * pixels + column] = static_cast<float>(value) / 16.0f;
         }
     }
     if (d.size() != images_in_file)
         throw quant_tool::error(quant_tool::exit_code::input, path,
-                                "is truncated: " + std::to_string(d.size()) + " images, expected " + std::to_string(images_in_file));
+                                "is truncated: " + std::to_string(d.size()) + " images, expected " +
+                                    std::to_string(images_in_file));
     return d;
 }
 
-}  // namespace digits
+} // namespace digits

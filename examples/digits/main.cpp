@@ -68,10 +68,12 @@ struct options {
 std::string setting(const options& o) {
     std::string text;
     if (!o.activations_only)
-        text += o.paper ? "Weights: per output channel, affine, min-max in every row. " : "Weights: per output channel, symmetric. ";
+        text += o.paper ? "Weights: per output channel, affine, min-max in every row. "
+                        : "Weights: per output channel, symmetric. ";
     if (!o.weights_only)
         text += std::string("Activations: per channel, unsigned with the ReLU fused, ranges from ") +
-                std::to_string(digits::calibration_images) + " training images" + (o.paper ? ", Laplace prior. " : ". ");
+                std::to_string(digits::calibration_images) + " training images" +
+                (o.paper ? ", Laplace prior. " : ". ");
     return text + "All layers alike, first and last included; logits and biases in float32.";
 }
 
@@ -120,11 +122,14 @@ void check_accuracy(const digits::report& r, checks& c) {
             if (one.bits == bits && one.method == digits::name_of(m)) return one;
         throw error(exit_code::internal, {}, "a row of the table is missing");
     };
-    c.claim(r.reference.accuracy() >= 95.0, "the float32 network gets at least 95 % right, so there is something to lose");
+    c.claim(r.reference.accuracy() >= 95.0,
+            "the float32 network gets at least 95 % right, so there is something to lose");
     for (const method m : digits::methods)
         c.claim(r.reference.accuracy() - find(8, m).accuracy() <= 0.5,
                 "8 bits, " + std::string(digits::name_of(m)) + ": at most 0.5 points below float32");
-    const auto gain = [&](unsigned bits) { return find(bits, method::bias_correction).accuracy() - find(bits, method::min_max).accuracy(); };
+    const auto gain = [&](unsigned bits) {
+        return find(bits, method::bias_correction).accuracy() - find(bits, method::min_max).accuracy();
+    };
     c.claim(gain(4) >= 0.0, "4 bits: all steps together are not worse than min-max");
     for (const unsigned bits : {8u, 4u, 2u})
         c.claim(find(bits, method::bias_correction).logit_sqnr > find(bits, method::allocation).logit_sqnr,
@@ -132,7 +137,8 @@ void check_accuracy(const digits::report& r, checks& c) {
     c.claim(gain(2) >= 10.0, "2 bits: all steps together are at least 10 points better than min-max");
     bool within = true;
     for (const digits::row& one : r.rows)
-        for (const double used : {one.weight_bits, one.activation_bits}) within = within && (used <= one.bits || used == 32.0);
+        for (const double used : {one.weight_bits, one.activation_bits})
+            within = within && (used <= one.bits || used == 32.0);
     c.claim(within, "the mean width is never above the width asked for");
 }
 
@@ -144,7 +150,8 @@ int run(const options& o) {
     make_directory(o.output);
     const fs::path data = o.data, output = o.output;
     const auto target = [&](const char* name) { return (output / name).string(); };
-    for (const char* name : {"table.md", "table.csv", "accuracy.svg", "report.json", "digits-4bit.safetensors", "digits.safetensors"})
+    for (const char* name :
+         {"table.md", "table.csv", "accuracy.svg", "report.json", "digits-4bit.safetensors", "digits.safetensors"})
         quant_tool::check_target(target(name), quant_tool::overwrite::yes);
     if (!o.json.empty()) quant_tool::atomic_file(o.json, quant_tool::overwrite::yes);
 
@@ -162,11 +169,13 @@ int run(const options& o) {
         load(net, (data / "digits.safetensors").string());
     }
 
-    const digits::quantize_settings base{.weights = !o.activations_only, .activations = !o.weights_only, .as_in_paper = o.paper};
+    const digits::quantize_settings base{
+        .weights = !o.activations_only, .activations = !o.weights_only, .as_in_paper = o.paper};
     digits::report r = digits::run_ablation(net, all.calibration(), all.unseen(), o.bits, base);
     r.setting = setting(o);
 
-    const digits::quantized_network q = digits::quantize(net.weights(), digits::observe_outputs(net, all.calibration().images), base);
+    const digits::quantized_network q =
+        digits::quantize(net.weights(), digits::observe_outputs(net, all.calibration().images), base);
     written.push_back(target("digits-4bit.safetensors"));
     digits::save(written.back(), q);
     const auto write = [&](const std::string& path, const std::string& text) {
@@ -191,28 +200,38 @@ int run(const options& o) {
     return c.broken() == 0 ? 0 : 1;
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char** argv) {
     options o;
     CLI::App app(explanation, "digits");
     app.footer(footer);
     app.add_option("--bits", o.bits, "Widths to try, 2 to 8, separated by commas")
-        ->delimiter(',')->check(CLI::Range(2, 8))->capture_default_str();
+        ->delimiter(',')
+        ->check(CLI::Range(2, 8))
+        ->capture_default_str();
     auto* const weights = app.add_flag("--weights-only", o.weights_only, "Leave the activations in float32");
     app.add_flag("--activations-only", o.activations_only, "Leave the weights in float32")->excludes(weights);
-    auto* const train = app.add_flag("--train", o.train, "Train the network again (10 s) instead of reading its weights");
+    auto* const train =
+        app.add_flag("--train", o.train, "Train the network again (10 s) instead of reading its weights");
     app.add_option("--epochs", o.training.epochs, "Passes over the 1297 training images")
-        ->needs(train)->check(CLI::Range(1, 10000))->capture_default_str();
+        ->needs(train)
+        ->check(CLI::Range(1, 10000))
+        ->capture_default_str();
     app.add_option("--seed", o.training.seed, "Decides the first weights and the order of the images")
-        ->needs(train)->capture_default_str();
-    app.add_flag("--paper", o.paper, "The authors' own setting: weights affine and never clipped, Laplace and the paper's formula\n"
-                                     "for every activation");
+        ->needs(train)
+        ->capture_default_str();
+    app.add_flag("--paper", o.paper,
+                 "The authors' own setting: weights affine and never clipped, Laplace and the paper's formula\n"
+                 "for every activation");
     app.add_option("--data", o.data, "Folder with digits.csv.gz and digits.safetensors")->capture_default_str();
     app.add_option("--output", o.output, "Folder for the results, made when missing")->capture_default_str();
     app.add_option("--json", o.json, "Write report.json to this file too");
     app.add_flag("--check", o.check, "Check the claims of docs/digits.md, which are about the stored weights")
-        ->excludes("--weights-only")->excludes("--activations-only")->excludes("--paper")->excludes("--train");
+        ->excludes("--weights-only")
+        ->excludes("--activations-only")
+        ->excludes("--paper")
+        ->excludes("--train");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

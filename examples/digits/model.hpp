@@ -75,7 +75,8 @@ inline void train(nn::network& net, const dataset& data, const training_options&
             }
             const auto [batch_loss, grad] = nn::softmax_cross_entropy(net.forward(x), labels);
             net.backward(grad);
-            const double done = static_cast<double>(epoch * order.size() + from) / static_cast<double>(o.epochs * order.size());
+            const double done =
+                static_cast<double>(epoch * order.size() + from) / static_cast<double>(o.epochs * order.size());
             optimizer.step(o.learning_rate * static_cast<float>(0.5 * (1.0 + std::cos(std::numbers::pi * done))));
             loss += batch_loss * static_cast<double>(n);
         }
@@ -83,4 +84,4 @@ inline void train(nn::network& net, const dataset& data, const training_options&
     }
 }
 
-}  // namespace digits
+} // namespace digits

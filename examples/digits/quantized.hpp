@@ -27,7 +27,8 @@ namespace digits {
 enum class method : std::uint8_t { min_max, aciq, allocation, bias_correction };
 inline constexpr std::array methods{method::min_max, method::aciq, method::allocation, method::bias_correction};
 inline constexpr std::string_view name_of(method m) {
-    constexpr std::array<std::string_view, methods.size()> names{"min-max", "ACIQ", "+ bit allocation", "+ bias correction"};
+    constexpr std::array<std::string_view, methods.size()> names{"min-max", "ACIQ", "+ bit allocation",
+                                                                 "+ bias correction"};
     return names[static_cast<std::size_t>(m)];
 }
 
@@ -45,8 +46,7 @@ inline void require(quant::status s, const std::string& what) {
         throw quant_tool::error(quant_tool::exit_code::data, {}, what,
                                 std::string(quant::message(s.code)) + " (" + s.argument + ")");
 }
-template <class T>
-T require(quant::result<T> r, const std::string& what) {
+template <class T> T require(quant::result<T> r, const std::string& what) {
     require(r.status(), what);
     return *std::move(r);
 }
@@ -69,15 +69,16 @@ inline output_statistics observe_outputs(nn::network& net, const nn::tensor& ima
 }
 
 struct quantized_network {
-    std::vector<quant_tool::stored_tensor> weights;  ///< of every layer, or none
-    nn::tensor_map plain;                            ///< biases; the weights too where they are not quantized
-    std::map<std::string, std::vector<quant::affine_params>> outputs;  ///< per channel, by the layer's weight; or none
+    std::vector<quant_tool::stored_tensor> weights; ///< of every layer, or none
+    nn::tensor_map plain;                           ///< biases; the weights too where they are not quantized
+    std::map<std::string, std::vector<quant::affine_params>> outputs; ///< per channel, by the layer's weight; or none
 };
 
 namespace detail {
 
 /// A width per channel with the asked mean. The authors' code leaves widths above 4 bits alone.
-inline std::vector<std::uint8_t> choose_widths(const std::string& layer, std::span<const quant::tensor_statistics> channels,
+inline std::vector<std::uint8_t> choose_widths(const std::string& layer,
+                                               std::span<const quant::tensor_statistics> channels,
                                                const quantize_settings& s) {
     std::vector<std::uint8_t> bits(channels.size(), static_cast<std::uint8_t>(s.bits));
     if (s.steps < method::allocation || (s.as_in_paper && s.bits > 4)) return bits;
@@ -132,7 +133,7 @@ inline quant::quantized_tensor quantize_weight(const nn::tensor& w, const quant_
     return require(quant::quantize(view, allocated | quant::bias_corrected), layer);
 }
 
-}  // namespace detail
+} // namespace detail
 
 /// `weights` and `statistics` are the float network's.
 inline quantized_network quantize(const nn::tensor_map& weights, const output_statistics& statistics,
@@ -151,7 +152,8 @@ inline quantized_network quantize(const nn::tensor_map& weights, const output_st
         q.weights.push_back(std::move(t));
     }
     if (s.activations)
-        for (const auto& [layer, channels] : statistics) q.outputs.emplace(layer, detail::choose_outputs(layer, channels, s));
+        for (const auto& [layer, channels] : statistics)
+            q.outputs.emplace(layer, detail::choose_outputs(layer, channels, s));
     return q;
 }
 
@@ -211,7 +213,8 @@ inline std::vector<quant_tool::tensor> stored_tensors(const quantized_network& q
             scales.push_back(p.scale);
             bits.push_back(p.format.bits);
         }
-        all.push_back(quant_tool::make_tensor(layer + ".output.scales", dtype::f32, {params.size()}, std::move(scales)));
+        all.push_back(
+            quant_tool::make_tensor(layer + ".output.scales", dtype::f32, {params.size()}, std::move(scales)));
         all.push_back(quant_tool::make_tensor(layer + ".output.bits", dtype::u8, {params.size()}, std::move(bits)));
     }
     return all;
@@ -229,7 +232,8 @@ inline void save(const std::string& path, const quantized_network& q) {
     file.tensors = stored_tensors(q);
     quant_tool::json descriptions;
     for (const quant_tool::stored_tensor& t : q.weights) descriptions[t.name] = quant_tool::description_of(t);
-    file.metadata = {{quant_tool::format_key, quant_tool::format_version}, {quant_tool::tensors_key, descriptions.dump()}};
+    file.metadata = {{quant_tool::format_key, quant_tool::format_version},
+                     {quant_tool::tensors_key, descriptions.dump()}};
     quant_tool::write_safetensors(path, file, quant_tool::overwrite::yes);
 }
 
@@ -250,15 +254,18 @@ inline quantized_network load_quantized(const std::string& path) {
         }
         const bool scales = name.substr(suffix) == ".output.scales";
         if (t->type != (scales ? quant_tool::dtype::f32 : quant_tool::dtype::u8))
-            throw quant_tool::error(quant_tool::exit_code::input, path, name, "has another type than this program writes");
+            throw quant_tool::error(quant_tool::exit_code::input, path, name,
+                                    "has another type than this program writes");
         auto& params = q.outputs[name.substr(0, suffix)];
         params.resize(t->size(), {.format = quant::uint8});
         for (std::size_t c = 0; c < params.size(); ++c) {
-            if (scales) params[c].scale = t->as<float>()[c];
-            else params[c].format.bits = t->as<std::uint8_t>()[c];
+            if (scales)
+                params[c].scale = t->as<float>()[c];
+            else
+                params[c].format.bits = t->as<std::uint8_t>()[c];
         }
     }
     return q;
 }
 
-}  // namespace digits
+} // namespace digits

@@ -20,20 +20,20 @@ namespace digits {
 /// One quantized network (or the float one) on the unseen images.
 struct row {
     std::string method;
-    unsigned bits = 32;                                  ///< asked for: the average width
-    double weight_bits = 32.0, activation_bits = 32.0;   ///< used, mean over the elements
+    unsigned bits = 32;                                ///< asked for: the average width
+    double weight_bits = 32.0, activation_bits = 32.0; ///< used, mean over the elements
     std::size_t correct = 0, images = 0;
-    std::size_t lost = 0, gained = 0;                    ///< images right with float32 and wrong here, and the reverse
-    double logit_sqnr = 0.0;                             ///< of the outputs, float32 against these, in dB
-    std::size_t bytes = 0;                               ///< packed codes, parameters and biases
-    double seconds = 0.0;                                ///< to quantize the weights and choose all parameters
+    std::size_t lost = 0, gained = 0; ///< images right with float32 and wrong here, and the reverse
+    double logit_sqnr = 0.0;          ///< of the outputs, float32 against these, in dB
+    std::size_t bytes = 0;            ///< packed codes, parameters and biases
+    double seconds = 0.0;             ///< to quantize the weights and choose all parameters
 
     double accuracy() const { return 100.0 * static_cast<double>(correct) / static_cast<double>(images); }
 };
 
 struct report {
-    std::string setting;  ///< one sentence
-    row reference;        ///< float32
+    std::string setting; ///< one sentence
+    row reference;       ///< float32
     std::vector<row> rows;
 };
 
@@ -47,24 +47,28 @@ inline std::pair<double, double> wilson_interval(std::size_t correct, std::size_
 
 namespace detail {
 
-template <class... Arguments>
-std::string format(const char* pattern, Arguments... arguments) {
+template <class... Arguments> std::string format(const char* pattern, Arguments... arguments) {
     std::string text(static_cast<std::size_t>(std::snprintf(nullptr, 0, pattern, arguments...)), '\0');
     std::snprintf(text.data(), text.size() + 1, pattern, arguments...);
     return text;
 }
 
-inline constexpr std::array<std::string_view, 10> columns{"bits",  "method",  "weights", "activations", "accuracy",
-                                                         "95 %",  "lost/gained", "logits dB", "bytes", "seconds"};
+inline constexpr std::array<std::string_view, 10> columns{"bits", "method",      "weights",   "activations", "accuracy",
+                                                          "95 %", "lost/gained", "logits dB", "bytes",       "seconds"};
 using cells = std::array<std::string, columns.size()>;
 
 inline cells cells_of(const row& r) {
     const auto [lo, hi] = wilson_interval(r.correct, r.images);
     const bool reference = r.bits == 32;
-    return {format("%u", r.bits), r.method, format("%.2f", r.weight_bits), format("%.2f", r.activation_bits),
-            format("%.1f %%", r.accuracy()), format("%.1f-%.1f", lo, hi),
+    return {format("%u", r.bits),
+            r.method,
+            format("%.2f", r.weight_bits),
+            format("%.2f", r.activation_bits),
+            format("%.1f %%", r.accuracy()),
+            format("%.1f-%.1f", lo, hi),
             reference ? "" : format("-%zu +%zu", r.lost, r.gained),
-            reference ? "" : format("%.1f", r.logit_sqnr), format("%zu", r.bytes),
+            reference ? "" : format("%.1f", r.logit_sqnr),
+            format("%zu", r.bytes),
             reference ? "" : format("%.3f", r.seconds)};
 }
 
@@ -85,7 +89,7 @@ inline std::string table(const report& r, bool markdown) {
         std::string text = markdown ? "|" : "";
         for (std::size_t c = 0; c < columns.size(); ++c) {
             const std::string pad(width[c] - cell[c].size(), ' ');
-            const std::string padded = c == 1 ? std::string(cell[c]) + pad : pad + std::string(cell[c]);  // words left
+            const std::string padded = c == 1 ? std::string(cell[c]) + pad : pad + std::string(cell[c]); // words left
             text += markdown ? " " + padded + " |" : (c == 0 ? "" : "  ") + padded;
         }
         return text + "\n";
@@ -93,7 +97,8 @@ inline std::string table(const report& r, bool markdown) {
     std::string text = line(columns);
     if (markdown) {
         text += "|";
-        for (std::size_t c = 0; c < columns.size(); ++c) text += std::string(width[c] + 1, '-') + (c == 1 ? "-|" : ":|");
+        for (std::size_t c = 0; c < columns.size(); ++c)
+            text += std::string(width[c] + 1, '-') + (c == 1 ? "-|" : ":|");
         text += "\n";
     }
     for (std::size_t i = 0; i < body.size(); ++i) {
@@ -103,27 +108,32 @@ inline std::string table(const report& r, bool markdown) {
     return text;
 }
 
-}  // namespace detail
+} // namespace detail
 
 /// What the columns mean; printed under the table.
 inline std::string legend(const report& r) {
     return detail::format(
-        "accuracy: %zu images the network never saw, so one image is %.1f points; 95 %%: Wilson interval of the accuracy.\n"
+        "accuracy: %zu images the network never saw, so one image is %.1f points; 95 %%: Wilson interval of the "
+        "accuracy.\n"
         "lost/gained: images right with float32 and wrong here, and the reverse: the fair way to compare two rows.\n"
         "logits dB: signal to quantization noise of the network's outputs; it moves long before an answer does.\n"
         "weights, activations: mean width in bits. bytes: packed codes, scales, widths, corrections, biases.\n"
-        "seconds: to choose all parameters and quantize the weights, once the calibration images have been through the network.\n",
+        "seconds: to choose all parameters and quantize the weights, once the calibration images have been through the "
+        "network.\n",
         r.reference.images, 100.0 / static_cast<double>(r.reference.images));
 }
 
 inline std::string as_text(const report& r) { return r.setting + "\n\n" + detail::table(r, false) + "\n" + legend(r); }
-inline std::string as_markdown(const report& r) { return r.setting + "\n\n" + detail::table(r, true) + "\n" + legend(r); }
+inline std::string as_markdown(const report& r) {
+    return r.setting + "\n\n" + detail::table(r, true) + "\n" + legend(r);
+}
 
 inline std::string as_csv(const report& r) {
-    std::string text = "method,bits,weight_bits,activation_bits,correct,images,lost,gained,logit_sqnr_db,bytes,seconds\n";
+    std::string text =
+        "method,bits,weight_bits,activation_bits,correct,images,lost,gained,logit_sqnr_db,bytes,seconds\n";
     const auto add = [&](const row& one) {
-        text += detail::format("%s,%u,%.4f,%.4f,%zu,%zu,%zu,%zu,%s,%zu,%.4f\n", one.method.c_str(), one.bits, one.weight_bits,
-                               one.activation_bits, one.correct, one.images, one.lost, one.gained,
+        text += detail::format("%s,%u,%.4f,%.4f,%zu,%zu,%zu,%zu,%s,%zu,%.4f\n", one.method.c_str(), one.bits,
+                               one.weight_bits, one.activation_bits, one.correct, one.images, one.lost, one.gained,
                                one.bits == 32 ? "" : detail::format("%.4f", one.logit_sqnr).c_str(), one.bytes,
                                one.seconds);
     };
@@ -135,19 +145,20 @@ inline std::string as_csv(const report& r) {
 inline std::string as_json(const report& r) {
     const auto object = [](const row& one) {
         const auto [lo, hi] = wilson_interval(one.correct, one.images);
-        return nlohmann::ordered_json{{"method", one.method},
-                                      {"bits", one.bits},
-                                      {"weight_bits", one.weight_bits},
-                                      {"activation_bits", one.activation_bits},
-                                      {"correct", one.correct},
-                                      {"images", one.images},
-                                      {"accuracy_percent", one.accuracy()},
-                                      {"interval_percent", {lo, hi}},
-                                      {"lost", one.lost},
-                                      {"gained", one.gained},
-                                      {"logit_sqnr_db", one.bits == 32 ? nlohmann::ordered_json() : nlohmann::ordered_json(one.logit_sqnr)},
-                                      {"bytes", one.bytes},
-                                      {"seconds", one.seconds}};
+        return nlohmann::ordered_json{
+            {"method", one.method},
+            {"bits", one.bits},
+            {"weight_bits", one.weight_bits},
+            {"activation_bits", one.activation_bits},
+            {"correct", one.correct},
+            {"images", one.images},
+            {"accuracy_percent", one.accuracy()},
+            {"interval_percent", {lo, hi}},
+            {"lost", one.lost},
+            {"gained", one.gained},
+            {"logit_sqnr_db", one.bits == 32 ? nlohmann::ordered_json() : nlohmann::ordered_json(one.logit_sqnr)},
+            {"bytes", one.bytes},
+            {"seconds", one.seconds}};
     };
     nlohmann::ordered_json j{{"format_version", 1}, {"setting", r.setting}, {"reference", object(r.reference)}};
     j["rows"] = nlohmann::ordered_json::array();
@@ -168,31 +179,36 @@ inline std::string as_svg(const report& r) {
         return left + (most == least ? 0.5 : double(bits - least) / double(most - least)) * width;
     };
     const auto y = [&](double percent) { return top + height * (1.0 - percent / 100.0); };
-    std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"680\" height=\"330\" font-family=\"sans-serif\" "
-                      "font-size=\"12\">\n<rect width=\"680\" height=\"330\" fill=\"white\"/>\n";
+    std::string svg =
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"680\" height=\"330\" font-family=\"sans-serif\" "
+        "font-size=\"12\">\n<rect width=\"680\" height=\"330\" fill=\"white\"/>\n";
     for (int percent = 0; percent <= 100; percent += 20)
-        svg += detail::format("<path d=\"M%g %g h%g\" stroke=\"#ddd\"/><text x=\"%g\" y=\"%g\" text-anchor=\"end\">%d %%</text>\n", left,
-                              y(percent), width, left - 8, y(percent) + 4, percent);
+        svg += detail::format(
+            "<path d=\"M%g %g h%g\" stroke=\"#ddd\"/><text x=\"%g\" y=\"%g\" text-anchor=\"end\">%d %%</text>\n", left,
+            y(percent), width, left - 8, y(percent) + 4, percent);
     std::vector<std::string> names;
     for (const row& one : r.rows) {
         if (std::find(names.begin(), names.end(), one.method) == names.end()) names.push_back(one.method);
         if (one.method == r.rows.front().method)
-            svg += detail::format("<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">%u bit</text>\n", x(one.bits), top + height + 18, one.bits);
+            svg += detail::format("<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">%u bit</text>\n", x(one.bits),
+                                  top + height + 18, one.bits);
     }
     const double reference = y(r.reference.accuracy());
-    svg += detail::format("<path d=\"M%g %g h%g\" stroke=\"black\" stroke-dasharray=\"4 3\"/><text x=\"%g\" y=\"%g\">float32</text>\n", left,
-                          reference, width, left + width + 10, reference + 4);
+    svg += detail::format(
+        "<path d=\"M%g %g h%g\" stroke=\"black\" stroke-dasharray=\"4 3\"/><text x=\"%g\" y=\"%g\">float32</text>\n",
+        left, reference, width, left + width + 10, reference + 4);
     for (std::size_t m = 0; m < names.size(); ++m) {
         const char* const colour = colours[m % colours.size()];
         std::string path;
         for (const row& one : r.rows)
             if (one.method == names[m])
                 path += detail::format("%s%g %g", path.empty() ? "M" : " L", x(one.bits), y(one.accuracy()));
-        svg += detail::format("<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", path.c_str(), colour);
-        svg += detail::format("<text x=\"%g\" y=\"%g\" fill=\"%s\">%s</text>\n", left + width + 10, top + 60 + 20 * double(m), colour,
-                              names[m].c_str());
+        svg +=
+            detail::format("<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", path.c_str(), colour);
+        svg += detail::format("<text x=\"%g\" y=\"%g\" fill=\"%s\">%s</text>\n", left + width + 10,
+                              top + 60 + 20 * double(m), colour, names[m].c_str());
     }
     return svg + "</svg>\n";
 }
 
-}  // namespace digits
+} // namespace digits

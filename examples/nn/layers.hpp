@@ -23,7 +23,8 @@ struct parameter {
     tensor value;
     tensor grad;
 
-    parameter(std::string n, std::vector<std::size_t> shape) : name(std::move(n)), value(shape), grad(std::move(shape)) {}
+    parameter(std::string n, std::vector<std::size_t> shape)
+        : name(std::move(n)), value(shape), grad(std::move(shape)) {}
 };
 
 class layer {
@@ -101,15 +102,14 @@ private:
     std::size_t out_extent(std::size_t in) const { return (in + 2 * o_.padding - o_.kernel) / o_.stride + 1; }
 
     // Calls f(row of the patch matrix, output position, input offset) for every pair that is not in the padding.
-    template <class F>
-    void for_each_tap(const tensor& y, F f) const {
+    template <class F> void for_each_tap(const tensor& y, F f) const {
         const std::size_t in = x_.shape[1], height = x_.shape[2], width = x_.shape[3];
         std::size_t row = 0;
         for (std::size_t c = 0; c < in; ++c)
             for (std::size_t ky = 0; ky < o_.kernel; ++ky)
                 for (std::size_t kx = 0; kx < o_.kernel; ++kx, ++row)
                     for (std::size_t oy = 0; oy < y.shape[2]; ++oy) {
-                        const std::size_t iy = oy * o_.stride + ky - o_.padding;  // wraps around when negative:
+                        const std::size_t iy = oy * o_.stride + ky - o_.padding; // wraps around when negative:
                         if (iy >= height) continue;                              // caught here all the same
                         for (std::size_t ox = 0; ox < y.shape[3]; ++ox) {
                             const std::size_t ix = ox * o_.stride + kx - o_.padding;
@@ -250,4 +250,4 @@ private:
     std::vector<std::size_t> in_shape_;
 };
 
-}  // namespace nn
+} // namespace nn

@@ -23,8 +23,7 @@ using output_hook = std::function<void(const std::string& weight, tensor& output
 
 class network {
 public:
-    template <class Layer, class... Arguments>
-    network& add(Arguments&&... arguments) {
+    template <class Layer, class... Arguments> network& add(Arguments&&... arguments) {
         layers_.push_back(std::make_unique<Layer>(std::forward<Arguments>(arguments)...));
         return *this;
     }
@@ -92,4 +91,4 @@ inline std::vector<std::size_t> classes_of(const tensor& outputs) {
     return classes;
 }
 
-}  // namespace nn
+} // namespace nn

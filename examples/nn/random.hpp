@@ -46,4 +46,4 @@ inline std::vector<std::size_t> permutation(std::size_t n, random& r) {
     return order;
 }
 
-}  // namespace nn
+} // namespace nn

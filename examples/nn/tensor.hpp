@@ -74,4 +74,4 @@ inline tensor samples(const tensor& x, std::size_t from, std::size_t n) {
 /// Tensors by name: what a weight file holds.
 using tensor_map = std::map<std::string, tensor>;
 
-}  // namespace nn
+} // namespace nn

@@ -16,8 +16,8 @@
 namespace nn {
 
 struct loss_and_gradient {
-    double loss;  ///< mean over the samples, in nats
-    tensor grad;  ///< with respect to the logits
+    double loss; ///< mean over the samples, in nats
+    tensor grad; ///< with respect to the logits
 };
 
 /// Mean cross-entropy of softmax(logits) [N, classes] against the labels.
@@ -27,7 +27,7 @@ inline loss_and_gradient softmax_cross_entropy(const tensor& logits, std::span<c
     const float scale = 1.0f / static_cast<float>(logits.samples());
     for (std::size_t n = 0; n < logits.samples(); ++n) {
         auto row = as_matrix(r.grad.sample(n), 1, logits.channels());
-        row.array() -= row.maxCoeff();  // the result does not change and exp cannot overflow
+        row.array() -= row.maxCoeff(); // the result does not change and exp cannot overflow
         const float at_label = row(0, labels[n]);
         row = row.array().exp();
         const float sum = row.sum();
@@ -78,4 +78,4 @@ private:
     float power1_ = 1.0f, power2_ = 1.0f;
 };
 
-}  // namespace nn
+} // namespace nn

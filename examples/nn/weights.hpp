@@ -30,8 +30,9 @@ inline tensor_map load_weights(const std::string& path) {
 inline void save_weights(const std::string& path, const tensor_map& weights) {
     quant_tool::tensor_file file;
     for (const auto& [name, t] : weights)
-        file.tensors.push_back(quant_tool::make_tensor(name, quant_tool::dtype::f32, {t.shape.begin(), t.shape.end()}, t.data));
+        file.tensors.push_back(
+            quant_tool::make_tensor(name, quant_tool::dtype::f32, {t.shape.begin(), t.shape.end()}, t.data));
     quant_tool::write_safetensors(path, file, quant_tool::overwrite::yes);
 }
 
-}  // namespace nn
+} // namespace nn
