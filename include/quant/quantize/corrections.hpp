@@ -29,6 +29,18 @@ template <real_element T> [[nodiscard]] inline T apply_correction(T value, const
         return from_float<T>(static_cast<float>(corrected));
 }
 
+namespace detail {
+template <real_element T>
+inline void correct_nest(const loop_nest<T, T>& nest, std::span<const channel_correction> corrections) noexcept {
+    for_each_run(nest, [&](const element_run<T, T>& run) noexcept {
+        for (std::size_t i = 0; i < run.n; ++i) {
+            T& x = run.dst[i * run.dst_stride];
+            x = apply_correction(x, corrections[run.slice + i * run.slice_step]);
+        }
+    });
+}
+} // namespace detail
+
 /// restored = gain * restored + shift in place, one correction per slice of the granularity.
 /// Errors: shape_mismatch "corrections", axis_out_of_range, invalid_group_size. Cost: one pass.
 template <destination Values>
@@ -39,12 +51,7 @@ template <destination Values>
     const auto map = resolve(g, values.extents());
     if (!map) return map.status();
     if (corrections.size() != map->count) return {errc::shape_mismatch, "corrections"};
-    detail::for_each_run(values, values, *map, [&](const auto& run) noexcept {
-        for (std::size_t i = 0; i < run.n; ++i) {
-            auto& x = run.dst[i * run.dst_stride];
-            x = apply_correction(x, corrections[run.slice + i * run.slice_step]);
-        }
-    });
+    detail::correct_nest(detail::make_nest(values, values, *map), corrections);
     return {};
 }
 

@@ -27,8 +27,6 @@
 QUANT_BEGIN_TARGET
 namespace detail {
 
-inline constexpr std::size_t run_tile = 512; ///< elements converted or gathered at a time on the stack
-
 /// The vector copy of the parameters of up to run_tile slices, kept while the same slices come again (row after row of a
 /// tensor whose innermost dimension owns the parameters).
 class parameter_tile {
@@ -64,9 +62,8 @@ private:
 
 /// Applies `kernel(in, out, n, params, index)` to every run. In and Out are what the kernel computes with; elements of other
 /// types, and strided runs, pass through a tile on the stack.
-template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
-inline void transform(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst, const slice_map<Rank>& map,
-                      std::span<const affine_params> params, const Kernel& kernel) noexcept {
+template <class In, class Out, class S, class D, class Kernel>
+inline void transform(const loop_nest<S, D>& nest, std::span<const affine_params> params, const Kernel& kernel) noexcept {
     using source_type = std::remove_const_t<S>;
     constexpr bool same_types = std::same_as<source_type, In> && std::same_as<D, Out>;
     parameter_tile per_element(params);
@@ -77,7 +74,7 @@ inline void transform(const tensor_view<S, Rank>& src, const tensor_view<D, Rank
         else
             kernel(in, out, n, per_element.load(run.slice + first * run.slice_step, run.slice_step, n), index);
     };
-    for_each_run(src, dst, map, [&](const element_run<S, D>& run) noexcept {
+    for_each_run(nest, [&](const element_run<S, D>& run) noexcept {
         const bool dense = run.src_stride == 1 && run.dst_stride == 1;
         if constexpr (same_types) {
             if (dense && run.slice_step == 0) {
@@ -133,6 +130,30 @@ template <code_storage Code> [[nodiscard]] inline status check_storage(std::span
     return {};
 }
 
+template <real_element T, code_storage Code>
+inline void quantize_nest(const loop_nest<const T, Code>& nest, std::span<const affine_params> params,
+                          const quantize_options& options) noexcept {
+    using real = compute_t<T>;
+    transform<real, Code>(nest, params, [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
+        simd::quantize(in, out, n, p, options, i);
+    });
+}
+template <code_storage Code, real_element T>
+inline void dequantize_nest(const loop_nest<const Code, T>& nest, std::span<const affine_params> params) noexcept {
+    using real = compute_t<T>;
+    transform<Code, real>(nest, params, [](const Code* in, real* out, std::size_t n, const auto& p, simd::index_run) {
+        simd::dequantize(in, out, n, p);
+    });
+}
+template <real_element T>
+inline void fake_quant_nest(const loop_nest<const T, T>& nest, std::span<const affine_params> params,
+                            const quantize_options& options) noexcept {
+    using real = compute_t<T>;
+    transform<real, real>(nest, params, [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
+        simd::fake_quant(in, out, n, p, options, i);
+    });
+}
+
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
 [[nodiscard]] inline status quantize_views(tensor_view<const T, Rank> src, tensor_view<Code, DstRank> dst,
                                            std::span<const affine_params> params, granularity g,
@@ -143,10 +164,7 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
     const auto codes = with_extents(dst, src.extents(), "codes");
     if (!codes) return codes.status();
     if (may_overlap(*codes)) return {errc::overlapping, "codes"};
-    using real = compute_t<T>;
-    transform<real, Code>(src, *codes, map, params, [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
-        simd::quantize(in, out, n, p, options, i);
-    });
+    quantize_nest(make_nest(src, *codes, map), params, options);
     return {};
 }
 
@@ -168,10 +186,7 @@ template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRa
     const auto reals = with_extents(dst, extents, "dst");
     if (!reals) return reals.status();
     if (may_overlap(*reals)) return {errc::overlapping, "dst"};
-    using real = compute_t<T>;
-    transform<Code, real>(*codes, *reals, map, params, [](const Code* in, real* out, std::size_t n, const auto& p, simd::index_run) {
-        simd::dequantize(in, out, n, p);
-    });
+    dequantize_nest(make_nest(*codes, *reals, map), params);
     return {};
 }
 
@@ -185,10 +200,7 @@ template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
     const auto out_view = with_extents(dst, src.extents(), "dst");
     if (!out_view) return out_view.status();
     if (may_overlap(*out_view)) return {errc::overlapping, "dst"};
-    using real = compute_t<T>;
-    transform<real, real>(src, *out_view, map, params, [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
-        simd::fake_quant(in, out, n, p, options, i);
-    });
+    fake_quant_nest(make_nest(src, *out_view, map), params, options);
     return {};
 }
 

@@ -22,20 +22,22 @@
 QUANT_BEGIN_TARGET
 namespace detail {
 
-/// A scheme with its defaults filled in.
-template <class Clipping> struct plan {
+/// A scheme with its defaults filled in, but for the clipping.
+struct plan_base {
     code_format format = int8;
     v0_1::granularity granularity = per_tensor;
     v0_1::mapping mapping = v0_1::mapping::symmetric;
     quantize_options options{};
     statistics taken = statistics::unspecified;
-    Clipping clipping{};
     bool allocates = false;
     average_bits_part average{};
     bool has_widths = false;
     std::span<const std::uint8_t> widths{};
     bool corrects = false;
     correct correction = correct::mean;
+};
+template <class Clipping> struct plan : plan_base {
+    Clipping clipping{};
 };
 
 template <class... Parts> struct clipping_of {
@@ -158,9 +160,10 @@ template <class Clipping, class View>
     }
 }
 
-template <class Clipping, real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status quantize_planned(tensor_view<const T, Rank> src, tensor_view<Code, DstRank> codes,
-                                             std::span<affine_params> params, const plan<Clipping>& p, scheme_buffers buffers) noexcept {
+/// Everything but the codes: widths, clip ranges, parameters.
+template <class Clipping, real_element T, std::size_t Rank>
+[[nodiscard]] inline status choose_planned(tensor_view<const T, Rank> src, std::span<affine_params> params, const plan<Clipping>& p,
+                                           scheme_buffers buffers) noexcept {
     if (const status s = validate(p.format); !s) return s;
     const auto map = resolve(p.granularity, src.extents());
     if (!map) return map.status();
@@ -170,44 +173,45 @@ template <class Clipping, real_element T, code_storage Code, std::size_t Rank, s
 
     std::span<const std::uint8_t> widths = p.widths;
     status outcome{};
-    if (p.allocates) {
+    if (p.allocates && map->count > 0) {
         if (p.format.bits > 8) return {errc::bits_out_of_range, "average_bits"};
         const auto spreads = take<double>(buffers.workspace, map->count);
         const auto counts = take<std::uint64_t>(buffers.workspace, map->count);
         const auto chosen = take<std::uint8_t>(buffers.workspace, map->count);
         if (chosen.size() != map->count || counts.size() != map->count || spreads.size() != map->count)
             return {errc::buffer_too_small, "workspace"};
-        outcome = for_each_slice(src, p.granularity, [&](const auto& slice, std::size_t s) {
+        for (std::size_t s = 0; s < map->count; ++s) {
+            const auto slice = slice_at(src, p.granularity, *map, s);
             spreads[s] = allocation_spread(slice, p);
             counts[s] = slice.size();
-        });
-        if (!outcome) return outcome;
-        if (map->count > 0) {
-            bit_allocation_options how;
-            how.average_bits = p.average.mean;
-            how.min_bits = p.average.min_bits;
-            how.max_bits = p.average.max_bits;
-            outcome = allocate_bits(spreads, chosen, how, counts, buffers.workspace);
-            if (!outcome) return outcome;
         }
+        bit_allocation_options how;
+        how.average_bits = p.average.mean;
+        how.min_bits = p.average.min_bits;
+        how.max_bits = p.average.max_bits;
+        outcome = allocate_bits(spreads, chosen, how, counts, buffers.workspace);
+        if (!outcome) return outcome;
         widths = chosen;
     }
-    const status walked = for_each_slice(src, p.granularity, [&](const auto& slice, std::size_t s) {
-        if (!outcome) return;
+    for (std::size_t s = 0; s < map->count; ++s) {
         const code_format format = widths.empty() ? p.format : p.format.with_bits(widths[s]);
-        const auto chosen = choose_params(slice, format, p.mapping, p.clipping, p.taken);
-        if (chosen)
-            params[s] = *chosen;
-        else
-            outcome = chosen.status();
-    });
-    if (!walked) return walked;
-    if (!outcome) return outcome;
-    if (outcome = quantize_views(src, codes, params, p.granularity, p.options); !outcome) return outcome;
+        const auto chosen = choose_params(slice_at(src, p.granularity, *map, s), format, p.mapping, p.clipping, p.taken);
+        if (!chosen) return chosen.status();
+        params[s] = *chosen;
+    }
+    return {};
+}
+
+/// The codes, and the corrections that need them.
+template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status quantize_planned(tensor_view<const T, Rank> src, tensor_view<Code, DstRank> codes,
+                                             std::span<const affine_params> params, const plan_base& p,
+                                             std::span<channel_correction> corrections) noexcept {
+    if (const status s = quantize_views(src, codes, params, p.granularity, p.options); !s) return s;
     if (!p.corrects) return {};
     const auto written = with_extents(codes, src.extents(), "codes");
     if (!written) return written.status();
-    return bias_correction(src, *written, params, buffers.corrections, p.granularity, p.correction);
+    return bias_correction(src, *written, params, corrections, p.granularity, p.correction);
 }
 
 } // namespace detail
@@ -229,7 +233,10 @@ template <viewable Src, destination Codes, class... Parts>
     requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
 [[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<affine_params> params, const scheme<Parts...>& s,
                                      scheme_buffers buffers = {}) noexcept {
-    return detail::quantize_planned(detail::view_const(src), v0_1::view(codes), params, detail::make_plan(s), buffers);
+    const auto v = detail::view_const(src);
+    const auto p = detail::make_plan(s);
+    if (const status chosen = detail::choose_planned(v, params, p, buffers); !chosen) return chosen;
+    return detail::quantize_planned(v, v0_1::view(codes), params, p, buffers.corrections);
 }
 
 #if !defined(QUANT_NO_HEAP)
@@ -250,9 +257,11 @@ template <viewable Src, detail::scheme_operand Scheme>
     if (!q.allocate(v.extents(), p.format, p.granularity, *slices, p.corrects) ||
         !workspace.allocate(detail::workspace_for(*slices, p.allocates)))
         return status{errc::out_of_memory, "src"};
-    const scheme_buffers buffers{q.mutable_corrections(), workspace.span()};
-    const auto into = [&](auto codes) { return detail::quantize_planned(v, v0_1::view(codes), q.mutable_params(), p, buffers); };
-    status outcome{};
+    status outcome = detail::choose_planned(v, q.mutable_params(), p, {q.mutable_corrections(), workspace.span()});
+    if (!outcome) return outcome;
+    const auto into = [&](auto codes) {
+        return detail::quantize_planned(v, v0_1::view(codes), q.params(), p, q.mutable_corrections());
+    };
     if (p.format.bits <= 8)
         outcome = p.format.is_signed ? into(q.mutable_codes<std::int8_t>()) : into(q.mutable_codes<std::uint8_t>());
     else

@@ -148,17 +148,52 @@ private:
 QUANT_END_NAMESPACE
 
 QUANT_BEGIN_TARGET
-
 namespace detail {
 
-/// Calls f(extents array of the right rank) for the run-time rank of q.
-template <class F, std::size_t Rank = 1> [[nodiscard]] inline auto with_rank(const quantized_tensor& q, F f) noexcept {
-    if constexpr (Rank < quantized_tensor::max_rank) {
-        if (q.rank() != Rank) return with_rank<F, Rank + 1>(q, f);
+/// Elements of slice `s` of a quantized tensor.
+[[nodiscard]] inline std::size_t slice_size(const quantized_tensor& q, std::size_t s) noexcept {
+    const v0_1::granularity g = q.granularity();
+    if (g.unit == granularity::kind::tensor) return q.size();
+    const auto axis = static_cast<std::size_t>(g.axis < 0 ? g.axis + static_cast<int>(q.rank()) : g.axis);
+    if (g.unit == granularity::kind::axis) return q.size() / q.extent(axis);
+    std::size_t inner = 1; // slices per group along the axis
+    for (std::size_t d = axis + 1; d < q.rank(); ++d) inner *= q.extent(d);
+    const std::size_t along = q.extent(axis), groups = along / g.group_size + (along % g.group_size != 0 ? 1 : 0);
+    const std::size_t left = along - s / inner % groups * g.group_size;
+    return left < g.group_size ? left : g.group_size;
+}
+
+/// The nest of a quantized tensor's elements and a destination of the same extents; the rank is known at run time only.
+template <class S, class D>
+[[nodiscard]] inline loop_nest<S, D> make_nest(const quantized_tensor& q, S* src, D* dst, const std::size_t* dst_strides) noexcept {
+    loop_nest<S, D> nest;
+    nest.src = src;
+    nest.dst = dst;
+    nest.rank = q.rank();
+    const v0_1::granularity g = q.granularity();
+    nest.axis = static_cast<std::size_t>(g.axis < 0 ? g.axis + static_cast<int>(q.rank()) : g.axis);
+    const bool grouped = g.unit == granularity::kind::group;
+    nest.group_size = grouped ? g.group_size : 1;
+    std::size_t dense = 1, slices = 1;
+    for (std::size_t d = q.rank(); d-- > 0;) {
+        const std::size_t extent = q.extent(d);
+        const std::size_t slice = grouped ? slices : (g.unit == granularity::kind::axis && d == nest.axis ? 1 : 0);
+        nest.dims[d] = {extent, dense, dst_strides != nullptr ? dst_strides[d] : dense, slice, dense};
+        dense *= extent;
+        slices *= grouped && d == nest.axis ? extent / g.group_size + (extent % g.group_size != 0 ? 1 : 0) : extent;
     }
-    std::array<std::size_t, Rank> extents{};
-    for (std::size_t d = 0; d < Rank; ++d) extents[d] = q.extent(d);
-    return f(extents);
+    return nest;
+}
+
+template <real_element T>
+inline void restore(const quantized_tensor& q, T* dst, const std::size_t* dst_strides) noexcept {
+    q.visit_codes([&]<class Code>(std::span<const Code> codes) {
+        dequantize_nest(make_nest(q, codes.data(), dst, dst_strides), q.params());
+    });
+    if (q.corrections().empty()) return;
+    auto nest = make_nest(q, dst, dst, dst_strides);
+    for (std::size_t d = 0; d < nest.rank; ++d) nest.dims[d].src = nest.dims[d].dst;
+    correct_nest(nest, q.corrections());
 }
 
 } // namespace detail
@@ -168,37 +203,23 @@ template <class F, std::size_t Rank = 1> [[nodiscard]] inline auto with_rank(con
 template <destination Dst>
     requires real_element<element_of_t<Dst>>
 [[nodiscard]] inline status dequantize(const quantized_tensor& q, Dst&& dst) noexcept {
-    if (q.rank() == 0) return v0_1::view(dst).empty() ? status{} : status{errc::shape_mismatch, "dst"};
-    return detail::with_rank(q, [&]<std::size_t Rank>(const std::array<std::size_t, Rank>& extents) -> status {
-        const auto to = v0_1::view(dst);
-        if constexpr (decltype(to)::rank != Rank && decltype(to)::rank != 1) {
-            return {errc::shape_mismatch, "dst"};
-        } else {
-            const auto out = detail::with_extents(to, extents, "dst");
-            if (!out) return out.status();
-            const status s = q.visit_codes([&]<class Code>(std::span<const Code> codes) -> status {
-                return dequantize(tensor_view<const Code, Rank>(codes.data(), extents), *out, q.params(), q.granularity());
-            });
-            if (!s || q.corrections().empty()) return s;
-            return apply_corrections(*out, q.corrections(), q.granularity());
-        }
-    });
+    const auto to = v0_1::view(dst);
+    constexpr std::size_t rank = decltype(to)::rank;
+    bool same = q.rank() == rank;
+    for (std::size_t d = 0; same && d < rank; ++d) same = q.extent(d) == to.extent(d);
+    if (!same && !(rank == 1 && to.is_contiguous() && to.size() == q.size())) return {errc::shape_mismatch, "dst"};
+    if (detail::may_overlap(to)) return {errc::overlapping, "dst"};
+    if (q.size() > 0) detail::restore(q, to.data(), same ? to.strides().data() : nullptr);
+    return {};
 }
 
 /// Mean width over the elements, in bits.
 [[nodiscard]] inline double average_bits(const quantized_tensor& q) noexcept {
     if (q.size() == 0) return 0;
-    return detail::with_rank(q, [&]<std::size_t Rank>(const std::array<std::size_t, Rank>& extents) -> double {
-        double bits = 0;
-        [[maybe_unused]] const status s = q.visit_codes([&]<class Code>(std::span<const Code> codes) {
-            return for_each_slice(tensor_view<const Code, Rank>(codes.data(), extents), q.granularity(),
-                                  [&](const auto& slice, std::size_t i) {
-                                      bits += static_cast<double>(slice.size()) * q.params()[i].format.bits;
-                                  });
-        });
-        QUANT_EXPECTS_INSIDE(static_cast<bool>(s), "quantized_tensor: a granularity that fits its extents");
-        return bits / static_cast<double>(q.size());
-    });
+    double bits = 0;
+    for (std::size_t s = 0; s < q.params().size(); ++s)
+        bits += static_cast<double>(detail::slice_size(q, s)) * q.params()[s].format.bits;
+    return bits / static_cast<double>(q.size());
 }
 
 QUANT_END_TARGET

@@ -21,18 +21,52 @@ template <class S, class D> struct element_run {
     std::uint64_t index, index_step;
 };
 
+/// One loop: how many steps, and what a step advances.
 struct loop_dimension {
-    std::size_t extent = 1, src = 0, dst = 0, slice = 0, index = 0;
+    std::size_t extent, src, dst, slice, index;
 };
 
-/// Visits all runs of the loops `dims`: longest useful stretch innermost, the rest by decreasing destination stride.
-template <class S, class D, std::size_t N, class F>
-inline void visit_loops(std::array<loop_dimension, N> dims, const element_run<S, D>& origin, F& f) noexcept {
+/// Two tensors of equal extents and the slices of their elements, without their rank in the type: whatever walks them is
+/// instantiated per pair of element types only. Dimensions stand in row-major order of the logical index.
+template <class S, class D> struct loop_nest {
+    static constexpr std::size_t max_rank = 15;
+    S* src = nullptr;
+    D* dst = nullptr;
+    std::size_t rank = 0;
+    std::size_t axis = 0;       ///< the dimension that is cut into groups
+    std::size_t group_size = 1; ///< 1: none is
+    loop_dimension dims[max_rank + 1]; // one more: the grouped axis becomes two loops, groups and elements of a group
+};
+
+template <class S, class D, std::size_t Rank>
+[[nodiscard]] QUANT_INLINE loop_nest<S, D> make_nest(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
+                                                     const slice_map<Rank>& map) noexcept {
+    static_assert(Rank <= loop_nest<S, D>::max_rank, "quant: at most 15 dimensions");
+    loop_nest<S, D> nest;
+    nest.src = src.data();
+    nest.dst = dst.data();
+    nest.rank = Rank;
+    nest.axis = map.axis;
+    nest.group_size = map.group_size;
+    std::size_t index_stride = 1;
+    for (std::size_t d = Rank; d-- > 0;) {
+        nest.dims[d] = {src.extent(d), src.stride(d), dst.stride(d), map.stride[d], index_stride};
+        index_stride *= src.extent(d);
+    }
+    return nest;
+}
+
+inline constexpr std::size_t run_tile = 512; ///< elements converted, gathered or given own parameters at a time
+
+/// Visits all runs of `count` loops: the destination's fastest dimension innermost, the rest by decreasing destination stride.
+template <class S, class D, class F>
+inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D> run, F& f) noexcept {
     std::size_t count = 0;
-    for (const loop_dimension d : dims) { // a copy: the sort moves what has been read
+    for (std::size_t k = 0; k < rank; ++k) {
+        const loop_dimension d = dims[k]; // a copy: the sort moves what has been read
         if (d.extent == 0) return;
         if (d.extent == 1) continue;
-        std::size_t at = count++; // insertion sort: N is the rank, a handful
+        std::size_t at = count++; // insertion sort: the rank is a handful
         for (; at > 0 && (dims[at - 1].dst < d.dst || (dims[at - 1].dst == d.dst && dims[at - 1].src < d.src)); --at)
             dims[at] = dims[at - 1];
         dims[at] = d;
@@ -47,70 +81,82 @@ inline void visit_loops(std::array<loop_dimension, N> dims, const element_run<S,
         else
             dims[++last] = inner;
     }
-    const loop_dimension& innermost = dims[last];
-    element_run<S, D> run{origin.src,   origin.dst,       innermost.extent, innermost.src,
-                          innermost.dst, origin.slice,    innermost.slice,  origin.index, innermost.index};
-    std::array<std::size_t, N> at{};
-    for (;;) {
-        f(run);
-        std::size_t d = last;
-        for (; d > 0; --d) { // one odometer step over the outer loops
-            const loop_dimension& dim = dims[d - 1];
-            if (++at[d - 1] < dim.extent) {
-                run.src += dim.src;
-                run.dst += dim.dst;
-                run.slice += dim.slice;
-                run.index += dim.index;
-                break;
+    const loop_dimension innermost = dims[last];
+    run.src_stride = innermost.src;
+    run.dst_stride = innermost.dst;
+    run.slice_step = innermost.slice;
+    run.index_step = innermost.index;
+    // Where every element has its own parameters, a block of columns is taken through all rows before the next one, so that
+    // its parameters are prepared once.
+    const std::size_t block = innermost.slice != 0 ? run_tile : innermost.extent;
+    for (std::size_t first = 0; first < innermost.extent; first += block) {
+        run.n = innermost.extent - first < block ? innermost.extent - first : block;
+        std::size_t at[loop_nest<S, D>::max_rank + 1] = {};
+        for (;;) {
+            f(static_cast<const element_run<S, D>&>(run));
+            std::size_t d = last;
+            for (; d > 0; --d) { // one odometer step over the outer loops
+                const loop_dimension& dim = dims[d - 1];
+                if (++at[d - 1] < dim.extent) {
+                    run.src += dim.src;
+                    run.dst += dim.dst;
+                    run.slice += dim.slice;
+                    run.index += dim.index;
+                    break;
+                }
+                at[d - 1] = 0;
+                run.src -= dim.src * (dim.extent - 1);
+                run.dst -= dim.dst * (dim.extent - 1);
+                run.slice -= dim.slice * (dim.extent - 1);
+                run.index -= dim.index * (dim.extent - 1);
             }
-            at[d - 1] = 0;
-            run.src -= dim.src * (dim.extent - 1);
-            run.dst -= dim.dst * (dim.extent - 1);
-            run.slice -= dim.slice * (dim.extent - 1);
-            run.index -= dim.index * (dim.extent - 1);
+            if (d == 0) break;
         }
-        if (d == 0) return;
+        if (run.n < block || first + block == innermost.extent) break; // no pointer past the last block
+        run.src += block * innermost.src;
+        run.dst += block * innermost.dst;
+        run.slice += block * innermost.slice;
+        run.index += block * innermost.index;
     }
 }
 
-/// Calls f(run) for runs that together cover every element once. Precondition: equal extents.
-template <class S, class D, std::size_t Rank, class F>
-inline void for_each_run(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst, const slice_map<Rank>& map,
-                         F&& f) noexcept {
-    if (src.empty()) return;
-    std::array<loop_dimension, Rank + 1> dims{}; // the grouped axis becomes two loops: groups, and elements of a group
-    std::size_t index_stride = 1;
-    for (std::size_t d = Rank; d-- > 0;) {
-        dims[d] = {src.extent(d), src.stride(d), dst.stride(d), map.stride[d], index_stride};
-        index_stride *= src.extent(d);
-    }
-    element_run<S, D> origin{src.data(), dst.data(), 0, 0, 0, 0, 0, 0, 0};
-    const std::size_t group = map.group_size;
+/// Calls f(run) for runs that together cover every element once.
+template <class S, class D, class F> inline void for_each_run(const loop_nest<S, D>& nest, F&& f) noexcept {
+    loop_dimension dims[loop_nest<S, D>::max_rank + 1];
+    const auto copy = [&] {
+        for (std::size_t d = 0; d < nest.rank; ++d) dims[d] = nest.dims[d];
+    };
+    for (std::size_t d = 0; d < nest.rank; ++d)
+        if (nest.dims[d].extent == 0) return;
+    element_run<S, D> origin{nest.src, nest.dst, 0, 0, 0, 0, 0, 0, 0};
+    const std::size_t group = nest.group_size;
+    copy();
     if (group <= 1) {
-        visit_loops(dims, origin, f);
+        visit_loops(dims, nest.rank, origin, f);
         return;
     }
-    const loop_dimension axis = dims[map.axis];
+    const loop_dimension axis = nest.dims[nest.axis];
     const std::size_t full = axis.extent / group, rest = axis.extent % group;
     if (full > 0) {
-        auto whole_groups = dims;
-        whole_groups[map.axis] = {full, axis.src * group, axis.dst * group, axis.slice, axis.index * group};
-        whole_groups[Rank] = {group, axis.src, axis.dst, 0, axis.index};
-        visit_loops(whole_groups, origin, f);
+        dims[nest.axis] = {full, axis.src * group, axis.dst * group, axis.slice, axis.index * group};
+        dims[nest.rank] = {group, axis.src, axis.dst, 0, axis.index};
+        visit_loops(dims, nest.rank + 1, origin, f);
     }
     if (rest > 0) {
-        dims[map.axis] = {rest, axis.src, axis.dst, 0, axis.index};
+        copy();
+        dims[nest.axis] = {rest, axis.src, axis.dst, 0, axis.index};
         origin.src += full * group * axis.src;
         origin.dst += full * group * axis.dst;
         origin.slice += full * axis.slice;
         origin.index += full * group * axis.index;
-        visit_loops(dims, origin, f);
+        visit_loops(dims, nest.rank, origin, f);
     }
 }
 
 /// Whether two elements of a view may share an address (sufficient test over sorted strides).
 template <class T, std::size_t Rank> [[nodiscard]] inline bool may_overlap(const tensor_view<T, Rank>& v) noexcept {
     if (v.empty()) return false;
+    if constexpr (Rank == 1) return v.extent(0) > 1 && v.stride(0) == 0;
     std::array<std::size_t, Rank> order{};
     std::size_t count = 0;
     for (std::size_t d = 0; d < Rank; ++d) {
