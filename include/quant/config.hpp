@@ -44,9 +44,10 @@
 // QUANT_HAS_XSIMD says whether xsimd is included; the token names everything that changes generated code.
 #if QUANT_SIMD == 0
 #define QUANT_HAS_XSIMD 0
-#elif defined(__SSE2__) || defined(_M_X64) || defined(__ARM_NEON) || defined(__aarch64__) ||                               \
-    (defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0) ||                                                     \
-    (defined(__riscv_vector) && defined(__riscv_v_fixed_vlen)) || (defined(__wasm_simd128__) && defined(__EMSCRIPTEN__))
+#elif defined(__SSE2__) || defined(_M_X64) || defined(__ARM_NEON) || defined(__aarch64__) ||                           \
+    (defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0) ||                                                 \
+    (defined(__riscv_vector) && defined(__riscv_v_fixed_vlen)) ||                                                      \
+    (defined(__wasm_simd128__) && defined(__EMSCRIPTEN__))
 #define QUANT_HAS_XSIMD 1
 #else
 #define QUANT_HAS_XSIMD 0
@@ -93,23 +94,23 @@
 #define QUANT_DETAIL_CONCAT5_(a, b, c, d, e) a##_##b##_s##c##_a##d##_e##e
 #define QUANT_DETAIL_CONCAT5(a, b, c, d, e) QUANT_DETAIL_CONCAT5_(a, b, c, d, e)
 #ifndef QUANT_TARGET_TAG
-#define QUANT_TARGET_TAG                                                                                                   \
+#define QUANT_TARGET_TAG                                                                                               \
     QUANT_DETAIL_CONCAT5(QUANT_DETAIL_ISA, QUANT_DETAIL_FMA, QUANT_HAS_XSIMD, QUANT_ASSERT_LEVEL, QUANT_BIT_EXACT)
 #endif
 
 // Types that may cross files built with different flags: plain data, always-inline members.
-#define QUANT_BEGIN_NAMESPACE                                                                                              \
-    namespace quant {                                                                                                      \
+#define QUANT_BEGIN_NAMESPACE                                                                                          \
+    namespace quant {                                                                                                  \
     inline namespace v0_1 {
-#define QUANT_END_NAMESPACE                                                                                                \
-    }                                                                                                                      \
+#define QUANT_END_NAMESPACE                                                                                            \
+    }                                                                                                                  \
     }
 // Everything that computes: the target is part of every name.
-#define QUANT_BEGIN_TARGET                                                                                                 \
-    QUANT_BEGIN_NAMESPACE                                                                                                  \
+#define QUANT_BEGIN_TARGET                                                                                             \
+    QUANT_BEGIN_NAMESPACE                                                                                              \
     inline namespace QUANT_TARGET_TAG {
-#define QUANT_END_TARGET                                                                                                   \
-    }                                                                                                                      \
+#define QUANT_END_TARGET                                                                                               \
+    }                                                                                                                  \
     QUANT_END_NAMESPACE
 
 namespace quant {
@@ -118,7 +119,8 @@ namespace core_detail {
 [[noreturn]] QUANT_INLINE void trap(const char* /*text*/) noexcept {
 #if defined(_MSC_VER) && !defined(__clang__)
     __debugbreak();
-    for (;;) {}
+    for (;;) {
+    }
 #else
     __builtin_trap();
 #endif

@@ -28,7 +28,8 @@ QUANT_BEGIN_NAMESPACE
     case errc::invalid_argument: return "value outside its documented domain";
     case errc::budget_infeasible: return "no allowed assignment of widths meets the budget";
     case errc::buffer_too_small: return "the buffer holds fewer elements than needed";
-    case errc::statistics_mismatch: return "statistics from before and after the ReLU were mixed, or it was not said which they are";
+    case errc::statistics_mismatch:
+        return "statistics from before and after the ReLU were mixed, or it was not said which they are";
     case errc::state_mismatch: return "observers of different configuration cannot be merged";
     case errc::out_of_memory: return "out of memory";
     }

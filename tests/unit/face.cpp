@@ -111,7 +111,8 @@ TEST_CASE("Widths as part of the scheme and widths allocated by hand give the sa
     auto q1 = quant::quantize(v, scheme | quant::average_bits(4.0f, {2, 8}));
     REQUIRE(q1);
     std::array<std::uint8_t, 64> bits;
-    if (auto s = quant::allocate_bits(channel_stats, bits, {.average_bits = 4.0f, .min_bits = 2, .max_bits = 8}); !s) FAIL();
+    if (auto s = quant::allocate_bits(channel_stats, bits, {.average_bits = 4.0f, .min_bits = 2, .max_bits = 8}); !s)
+        FAIL();
     auto q2 = quant::quantize(v, scheme | quant::bits(bits));
     REQUIRE(q2);
 

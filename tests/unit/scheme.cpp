@@ -33,7 +33,8 @@ void same(const quantized_tensor& a, const quantized_tensor& b) {
     REQUIRE(a.size() == b.size());
     REQUIRE(std::ranges::equal(a.params(), b.params()));
     REQUIRE(std::ranges::equal(a.corrections(), b.corrections()));
-    a.visit_codes([&]<class Code>(std::span<const Code> codes) { REQUIRE(std::ranges::equal(codes, b.codes<Code>())); });
+    a.visit_codes(
+        [&]<class Code>(std::span<const Code> codes) { REQUIRE(std::ranges::equal(codes, b.codes<Code>())); });
 }
 
 } // namespace
@@ -147,10 +148,12 @@ TEST_CASE("Rounding and scaling parts reach the kernels") {
     const auto expect = [&](const auto& scheme, const quantize_options& options) {
         const auto q = quantize(v, scheme);
         REQUIRE(q);
-        for (std::size_t i = 0; i < w.size(); ++i) CHECK(q->template codes<std::int8_t>()[i] == quantize_one(w[i], *p, options, i));
+        for (std::size_t i = 0; i < w.size(); ++i)
+            CHECK(q->template codes<std::int8_t>()[i] == quantize_one(w[i], *p, options, i));
     };
     expect(int8 | rounding::half_away, {.round = rounding::half_away});
-    expect(int8 | rounding::toward_negative | scale_by::reciprocal, {.round = rounding::toward_negative, .divide = scale_by::reciprocal});
+    expect(int8 | rounding::toward_negative | scale_by::reciprocal,
+           {.round = rounding::toward_negative, .divide = scale_by::reciprocal});
     expect(int8 | stochastic(42, 7), {.round = rounding::stochastic, .seed = 42, .stream = 7});
 }
 
@@ -169,14 +172,16 @@ TEST_CASE("Unsigned formats are affine unless said otherwise, and ACIQ on them n
 
 TEST_CASE("Empty tensors, NaN, zero ranges and 16 bits have defined results") {
     const std::vector<float> empty;
-    const auto none = quantize(view(empty.data(), 0, 4), int4 | per_axis(0) | aciq() | average_bits(4) | bias_corrected);
+    const auto none =
+        quantize(view(empty.data(), 0, 4), int4 | per_axis(0) | aciq() | average_bits(4) | bias_corrected);
     REQUIRE(none);
     CHECK(none->size() == 0);
     CHECK(average_bits(*none) == 0);
     std::vector<float> nothing;
     CHECK(dequantize(*none, view(nothing.data(), 0, 4)));
 
-    const auto hollow = quantize(view(empty.data(), 4, 0), int4 | per_axis(0) | mse_optimal | average_bits(4) | bias_corrected);
+    const auto hollow =
+        quantize(view(empty.data(), 4, 0), int4 | per_axis(0) | mse_optimal | average_bits(4) | bias_corrected);
     REQUIRE(hollow);
     CHECK(hollow->params().size() == 4);
     CHECK(hollow->corrections()[3] == channel_correction{});

@@ -46,14 +46,15 @@ inline constexpr code_format uint1{1, false}, uint2{2, false}, uint3{3, false}, 
 [[nodiscard]] QUANT_INLINE constexpr status validate(code_format format) noexcept {
     const bool width = (format.bits >= 1 && format.bits <= 8) || format.bits == 16;
     if (!width) return {errc::bits_out_of_range, "format.bits"};
-    if (format.narrow_range && (!format.is_signed || format.bits == 1)) return {errc::bits_out_of_range, "format.narrow_range"};
+    if (format.narrow_range && (!format.is_signed || format.bits == 1))
+        return {errc::bits_out_of_range, "format.narrow_range"};
     return {};
 }
 
 /// Element types that store one code each.
 template <class T>
 concept code_storage = std::same_as<T, std::int8_t> || std::same_as<T, std::uint8_t> || std::same_as<T, std::int16_t> ||
-                       std::same_as<T, std::uint16_t>;
+    std::same_as<T, std::uint16_t>;
 
 /// Whether every code of `format` fits `Storage`.
 template <code_storage Storage> [[nodiscard]] QUANT_INLINE constexpr bool holds(code_format format) noexcept {
@@ -62,6 +63,7 @@ template <code_storage Storage> [[nodiscard]] QUANT_INLINE constexpr bool holds(
 
 /// The full-range format of a storage type: int8_t -> int8, and so on.
 template <code_storage Storage>
-inline constexpr code_format full_range_format{static_cast<std::uint8_t>(8 * sizeof(Storage)), std::numeric_limits<Storage>::is_signed};
+inline constexpr code_format full_range_format{static_cast<std::uint8_t>(8 * sizeof(Storage)),
+                                               std::numeric_limits<Storage>::is_signed};
 
 QUANT_END_NAMESPACE

@@ -40,7 +40,8 @@ template <std::size_t Rank> struct slice_map {
     std::size_t count = 1;      ///< number of slices
 
     /// The slice an element belongs to.
-    [[nodiscard]] QUANT_INLINE constexpr std::size_t slice_of(const std::array<std::size_t, Rank>& index) const noexcept {
+    [[nodiscard]] QUANT_INLINE constexpr std::size_t
+    slice_of(const std::array<std::size_t, Rank>& index) const noexcept {
         std::size_t slice = 0;
         for (std::size_t d = 0; d < Rank; ++d) slice += stride[d] * (d == axis ? index[d] / group_size : index[d]);
         return slice;
@@ -49,8 +50,8 @@ template <std::size_t Rank> struct slice_map {
 
 /// Resolves a granularity against extents. Errors: axis_out_of_range, invalid_group_size.
 template <std::size_t Rank>
-[[nodiscard]] QUANT_INLINE constexpr result<slice_map<Rank>> resolve(granularity g,
-                                                                     const std::array<std::size_t, Rank>& extents) noexcept {
+[[nodiscard]] QUANT_INLINE constexpr result<slice_map<Rank>>
+resolve(granularity g, const std::array<std::size_t, Rank>& extents) noexcept {
     slice_map<Rank> map{};
     if (g.unit == granularity::kind::tensor) return map;
     const int rank = static_cast<int>(Rank);
@@ -65,7 +66,8 @@ template <std::size_t Rank>
     if (g.group_size == 0) return status{errc::invalid_group_size, "group_size"};
     map.group_size = g.group_size;
     for (std::size_t d = Rank; d-- > 0;) {
-        const std::size_t groups = d == map.axis ? extents[d] / g.group_size + (extents[d] % g.group_size != 0 ? 1 : 0) : extents[d];
+        const std::size_t groups =
+            d == map.axis ? extents[d] / g.group_size + (extents[d] % g.group_size != 0 ? 1 : 0) : extents[d];
         map.stride[d] = map.count;
         map.count *= groups;
     }

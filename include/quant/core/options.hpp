@@ -12,7 +12,7 @@ enum class rounding : std::uint8_t {
     nearest_even,    ///< nearest, ties to even (IEEE default, ONNX, PyTorch)
     half_away,       ///< nearest, ties away from zero (TFLite reference, ncnn)
     toward_negative, ///< floor
-    stochastic,      ///< floor plus one with the probability of the fraction; decided by (seed, stream, element index) alone
+    stochastic, ///< floor plus one with the probability of the fraction; decided by (seed, stream, element index) alone
 };
 
 /// How a real value is brought to code units.
@@ -41,9 +41,10 @@ struct quantize_options {
     rounding round = rounding::nearest_even;
     scale_by divide = scale_by::division;
     nan_policy nan = nan_policy::to_zero_point;
-    std::uint64_t seed = 0;        ///< stochastic rounding only
-    std::uint64_t stream = 0;      ///< stochastic rounding only: separates tensors that share a seed
-    std::uint64_t first_index = 0; ///< stochastic rounding only: index of the first element, for a tensor split over calls
+    std::uint64_t seed = 0;   ///< stochastic rounding only
+    std::uint64_t stream = 0; ///< stochastic rounding only: separates tensors that share a seed
+    std::uint64_t first_index =
+        0; ///< stochastic rounding only: index of the first element, for a tensor split over calls
 };
 
 QUANT_END_NAMESPACE

@@ -41,7 +41,8 @@ QUANT_INLINE constexpr status check_packing(const Codes& codes, const Packed& pa
 }
 
 /// Eight codes are `bits` whole bytes: one 64-bit word holds both sides of the transfer (two words at 16 bits).
-template <class Code> QUANT_INLINE constexpr std::uint64_t gather_word(const Code* codes, std::size_t n, unsigned bits) noexcept {
+template <class Code>
+QUANT_INLINE constexpr std::uint64_t gather_word(const Code* codes, std::size_t n, unsigned bits) noexcept {
     const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
     std::uint64_t word = 0;
     for (std::size_t j = 0; j < n; ++j)
@@ -49,7 +50,8 @@ template <class Code> QUANT_INLINE constexpr std::uint64_t gather_word(const Cod
     return word;
 }
 template <class Code>
-QUANT_INLINE constexpr void scatter_word(std::uint64_t word, Code* codes, std::size_t n, unsigned bits, bool is_signed) noexcept {
+QUANT_INLINE constexpr void scatter_word(std::uint64_t word, Code* codes, std::size_t n, unsigned bits,
+                                         bool is_signed) noexcept {
     const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
     const std::int32_t sign = is_signed ? std::int32_t{1} << (bits - 1) : 0;
     for (std::size_t j = 0; j < n; ++j) {
@@ -64,7 +66,7 @@ QUANT_INLINE constexpr void scatter_word(std::uint64_t word, Code* codes, std::s
 /// codes [n] contiguous, row-major; packed [>= packed_bytes(n, format)] std::uint8_t or std::byte; only the needed bytes are
 /// written. Errors: bits_out_of_range, storage_too_narrow, invalid_stride, buffer_too_small. Cost: one pass.
 template <viewable Codes, destination Packed>
-    requires(code_storage<element_of_t<Codes>> && core_detail::byte_like<element_of_t<Packed>>)
+    requires(code_storage<element_of_t<Codes>>&& core_detail::byte_like<element_of_t<Packed>>)
 QUANT_INLINE constexpr status pack_codes(const Codes& codes, Packed&& packed, code_format format) noexcept {
     const auto from = v0_1::view(codes);
     const auto to = v0_1::view(packed);
@@ -85,7 +87,7 @@ QUANT_INLINE constexpr status pack_codes(const Codes& codes, Packed&& packed, co
 
 /// The inverse: reads packed_bytes(n, format) bytes, extends the sign of signed formats.
 template <viewable Packed, destination Codes>
-    requires(code_storage<element_of_t<Codes>> && core_detail::byte_like<element_of_t<Packed>>)
+    requires(code_storage<element_of_t<Codes>>&& core_detail::byte_like<element_of_t<Packed>>)
 QUANT_INLINE constexpr status unpack_codes(const Packed& packed, Codes&& codes, code_format format) noexcept {
     const auto from = v0_1::view(packed);
     const auto to = v0_1::view(codes);
@@ -98,7 +100,8 @@ QUANT_INLINE constexpr status unpack_codes(const Packed& packed, Codes&& codes, 
         const std::size_t count = n - i < at_once ? n - i : at_once;
         const std::size_t bytes = (count * bits + 7) / 8;
         std::uint64_t word = 0;
-        for (std::size_t b = 0; b < bytes; ++b) word |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(*in++)) << (8 * b);
+        for (std::size_t b = 0; b < bytes; ++b)
+            word |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(*in++)) << (8 * b);
         core_detail::scatter_word(word, to.data() + i, count, bits, format.is_signed);
     }
     return {};

@@ -110,7 +110,8 @@ QUANT_INLINE constexpr result<float> legal_scale(double scale) noexcept {
 /// Symmetric parameters of a known constant: scale = magnitude / qmax (in both widths of range), zero_point 0.
 /// magnitude > 0 in real units. Preconditions, not errors: use choose_params for values that come from data.
 [[nodiscard]] QUANT_INLINE constexpr affine_params symmetric(float magnitude, code_format format) noexcept {
-    QUANT_EXPECTS(static_cast<bool>(validate(format)) && format.qmax() > 0, "symmetric: format must have positive codes");
+    QUANT_EXPECTS(static_cast<bool>(validate(format)) && format.qmax() > 0,
+                  "symmetric: format must have positive codes");
     const result<float> legal = core_detail::legal_scale(static_cast<double>(magnitude) / format.qmax());
     QUANT_EXPECTS(legal && *legal > 0, "symmetric: magnitude must be positive and finite");
     return {*legal, 0, format};

@@ -23,7 +23,8 @@ QUANT_BEGIN_NAMESPACE
 }
 
 /// A multiple of 2^-24 in [0, 1), exact in float.
-[[nodiscard]] QUANT_INLINE constexpr float random_uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) noexcept {
+[[nodiscard]] QUANT_INLINE constexpr float random_uniform(std::uint64_t seed, std::uint64_t stream,
+                                                          std::uint64_t index) noexcept {
     return static_cast<float>(random_bits(seed, stream, index) >> 40) * 0x1p-24f;
 }
 

@@ -17,12 +17,8 @@
 QUANT_BEGIN_TARGET
 
 /// The type a real element is computed in: double for double, float for everything else.
-template <real_element T> struct compute_type {
-    using type = float;
-};
-template <> struct compute_type<double> {
-    using type = double;
-};
+template <real_element T> struct compute_type { using type = float; };
+template <> struct compute_type<double> { using type = double; };
 template <real_element T> using compute_t = typename compute_type<T>::type;
 
 namespace detail {
@@ -31,7 +27,8 @@ namespace detail {
 /// are integers and every rounding is monotone and keeps integers; it also makes the conversion to int safe.
 /// Truncate-and-correct instead of adding a large constant: no step can be contracted into a fused multiply-add.
 template <std::floating_point Real>
-QUANT_INLINE constexpr std::int32_t round_clamped(Real x, const quantize_options& options, std::uint64_t index) noexcept {
+QUANT_INLINE constexpr std::int32_t round_clamped(Real x, const quantize_options& options,
+                                                  std::uint64_t index) noexcept {
     const auto truncated = static_cast<std::int32_t>(x);
     const Real fraction = x - static_cast<Real>(truncated); // exact, same sign as x
     switch (options.round) {
@@ -70,9 +67,8 @@ QUANT_INLINE constexpr std::int32_t quantize_steps(Real x, const affine_params& 
 /// Code of one real value, equation (1). `index` is used by stochastic rounding alone.
 /// Preconditions: validate(params) is ok. Bit-exact on every target. Units: x in real units, result in codes.
 template <real_element T>
-[[nodiscard]] QUANT_INLINE constexpr std::int32_t quantize_one(T x, const affine_params& params,
-                                                               const quantize_options& options = {},
-                                                               std::uint64_t index = 0) noexcept {
+[[nodiscard]] QUANT_INLINE constexpr std::int32_t
+quantize_one(T x, const affine_params& params, const quantize_options& options = {}, std::uint64_t index = 0) noexcept {
     if constexpr (std::same_as<T, double>)
         return detail::quantize_steps(x, params, options, options.first_index + index) + params.zero_point;
     else
@@ -90,7 +86,8 @@ template <real_element T = float>
 
 /// The nearest representable value, equation (3): dequantize_one(quantize_one(x)). Never returns a negative zero.
 template <real_element T>
-[[nodiscard]] QUANT_INLINE constexpr T fake_quant_one(T x, const affine_params& params, const quantize_options& options = {},
+[[nodiscard]] QUANT_INLINE constexpr T fake_quant_one(T x, const affine_params& params,
+                                                      const quantize_options& options = {},
                                                       std::uint64_t index = 0) noexcept {
     return dequantize_one<T>(quantize_one(x, params, options, index), params);
 }

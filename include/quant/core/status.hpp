@@ -13,25 +13,25 @@ QUANT_BEGIN_NAMESPACE
 /// What went wrong. The text of each value is in `message(errc)` (quant/message.hpp).
 enum class errc : std::uint8_t {
     ok = 0,
-    shape_mismatch,        ///< extents or counts of two arguments do not fit each other
-    bits_out_of_range,     ///< a bit width is outside what the format or the call allows
-    axis_out_of_range,     ///< the axis does not exist in this tensor
-    invalid_group_size,    ///< group_size must be at least 1
-    invalid_stride,        ///< a stride is negative or zero (broadcast) on an extent above 1
-    overlapping,           ///< two elements of a destination share an address
-    storage_too_narrow,    ///< the element type cannot hold every code of the format
-    invalid_scale,         ///< a scale must be finite and within [2^-100, 2^100]
-    invalid_zero_point,    ///< a zero point must lie within [qmin, qmax]
-    scale_out_of_range,    ///< the range would need a scale above 2^100
-    invalid_range,         ///< lo > hi, or not finite
-    non_finite,            ///< NaN or infinity where a strict call forbids it
-    no_data,               ///< statistics of nothing
-    invalid_argument,      ///< a parameter is outside its documented domain
-    budget_infeasible,     ///< no allowed assignment of widths meets the budget
-    buffer_too_small,      ///< a destination or workspace holds fewer elements than needed
-    statistics_mismatch,   ///< pre- and post-ReLU statistics mixed, or not stated where they must be
-    state_mismatch,        ///< two observers cannot merge: their configuration differs
-    out_of_memory,         ///< the owning result could not be allocated
+    shape_mismatch,      ///< extents or counts of two arguments do not fit each other
+    bits_out_of_range,   ///< a bit width is outside what the format or the call allows
+    axis_out_of_range,   ///< the axis does not exist in this tensor
+    invalid_group_size,  ///< group_size must be at least 1
+    invalid_stride,      ///< a stride is negative or zero (broadcast) on an extent above 1
+    overlapping,         ///< two elements of a destination share an address
+    storage_too_narrow,  ///< the element type cannot hold every code of the format
+    invalid_scale,       ///< a scale must be finite and within [2^-100, 2^100]
+    invalid_zero_point,  ///< a zero point must lie within [qmin, qmax]
+    scale_out_of_range,  ///< the range would need a scale above 2^100
+    invalid_range,       ///< lo > hi, or not finite
+    non_finite,          ///< NaN or infinity where a strict call forbids it
+    no_data,             ///< statistics of nothing
+    invalid_argument,    ///< a parameter is outside its documented domain
+    budget_infeasible,   ///< no allowed assignment of widths meets the budget
+    buffer_too_small,    ///< a destination or workspace holds fewer elements than needed
+    statistics_mismatch, ///< pre- and post-ReLU statistics mixed, or not stated where they must be
+    state_mismatch,      ///< two observers cannot merge: their configuration differs
+    out_of_memory,       ///< the owning result could not be allocated
 };
 
 /// Outcome of a call. True when it succeeded; otherwise `argument` names what was wrong with the input.

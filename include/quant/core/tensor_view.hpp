@@ -84,9 +84,9 @@ public:
     }
 
     /// The view without dimension `axis`, at position `index` of it.
-    [[nodiscard]] QUANT_INLINE constexpr tensor_view<T, Rank - 1> slice(std::size_t axis, std::size_t index) const noexcept
-        requires(Rank > 1)
-    {
+    [[nodiscard]] QUANT_INLINE constexpr tensor_view<T, Rank - 1> slice(std::size_t axis,
+                                                                        std::size_t index) const noexcept
+        requires(Rank > 1) {
         QUANT_EXPECTS(axis < Rank && index < extents_[axis], "tensor_view::slice: axis and index within the tensor");
         std::array<std::size_t, Rank - 1> extents{}, strides{};
         for (std::size_t d = 0, to = 0; d < Rank; ++d) {
@@ -134,7 +134,8 @@ private:
 /// shape_mismatch when the elements cannot be counted in std::size_t.
 template <class T, std::size_t Rank>
 [[nodiscard]] QUANT_INLINE constexpr result<tensor_view<T, Rank>>
-strided_view(T* data, const std::array<std::size_t, Rank>& extents, const std::array<std::ptrdiff_t, Rank>& strides) noexcept {
+strided_view(T* data, const std::array<std::size_t, Rank>& extents,
+             const std::array<std::ptrdiff_t, Rank>& strides) noexcept {
     std::array<std::size_t, Rank> checked{};
     std::size_t n = 1;
     bool empty = false;
@@ -161,13 +162,16 @@ template <class X> inline constexpr bool is_span = false;
 template <class T, std::size_t N> inline constexpr bool is_span<std::span<T, N>> = true;
 
 template <class X>
-concept has_view_traits = requires(X& x) { view_traits<std::remove_cv_t<X>>::view(x); };
+concept has_view_traits = requires(X& x) {
+    view_traits<std::remove_cv_t<X>>::view(x);
+};
 
 template <class X>
-concept contiguous_container = !is_tensor_view<std::remove_cv_t<X>> && !has_view_traits<X> && requires(X& x) {
-    { *x.data() };
+concept contiguous_container = !is_tensor_view<std::remove_cv_t<X>> && !has_view_traits<X> && requires(X & x) {
+    {*x.data()};
     { x.size() } -> std::convertible_to<std::size_t>;
-} && std::is_pointer_v<decltype(std::declval<X&>().data())>;
+}
+&&std::is_pointer_v<decltype(std::declval<X&>().data())>;
 
 /// Matrices of linear-algebra libraries also have data() and size(), but more than one dimension.
 template <class X>
@@ -185,8 +189,9 @@ template <class T, std::size_t N> inline constexpr std::size_t static_size<T[N]>
 
 /// Everything `view` accepts.
 template <class X>
-concept viewable = core_detail::is_tensor_view<std::remove_cvref_t<X>> || core_detail::has_view_traits<std::remove_reference_t<X>> ||
-                   core_detail::contiguous_container<std::remove_reference_t<X>> || std::is_array_v<std::remove_reference_t<X>>;
+concept viewable =
+    core_detail::is_tensor_view<std::remove_cvref_t<X>> || core_detail::has_view_traits<std::remove_reference_t<X>> ||
+    core_detail::contiguous_container<std::remove_reference_t<X>> || std::is_array_v<std::remove_reference_t<X>>;
 
 /// A view of a tensor, vector, span, array, built-in array, or (with quant/interop/eigen.hpp) Eigen object; containers of one
 /// dimension become rank 1. Temporaries that own their elements are refused.
@@ -202,7 +207,8 @@ template <viewable X> [[nodiscard]] QUANT_INLINE constexpr auto view(X&& x) noex
     } else if constexpr (std::is_array_v<object>) {
         return tensor_view<std::remove_extent_t<object>, 1>(x, {std::extent_v<object>});
     } else {
-        static_assert(!core_detail::looks_like_matrix<object>, "quant::view: include <quant/interop/eigen.hpp> to view Eigen objects");
+        static_assert(!core_detail::looks_like_matrix<object>,
+                      "quant::view: include <quant/interop/eigen.hpp> to view Eigen objects");
         static_assert(std::is_lvalue_reference_v<X> || core_detail::is_span<plain>,
                       "quant::view: the container is a temporary, its elements would be gone before the view is used");
         using element = std::remove_pointer_t<decltype(x.data())>;
@@ -223,9 +229,10 @@ template <class X, std::convertible_to<std::size_t>... Extent>
 [[nodiscard]] QUANT_INLINE constexpr auto view(X&& x, Extent... extents) noexcept {
     const auto flat = v0_1::view(static_cast<X&&>(x));
     static_assert(decltype(flat)::rank == 1, "quant::view: extents can be given to one-dimensional containers only");
-    const tensor_view<typename decltype(flat)::element_type, sizeof...(Extent)> out(flat.data(),
-                                                                                    {static_cast<std::size_t>(extents)...});
-    QUANT_EXPECTS(flat.is_contiguous() && out.size() == flat.size(), "quant::view: the product of the extents is the size");
+    const tensor_view<typename decltype(flat)::element_type, sizeof...(Extent)> out(
+        flat.data(), {static_cast<std::size_t>(extents)...});
+    QUANT_EXPECTS(flat.is_contiguous() && out.size() == flat.size(),
+                  "quant::view: the product of the extents is the size");
     return out;
 }
 
@@ -243,7 +250,8 @@ inline constexpr bool is_borrowed<X> = view_traits<X>::borrowed;
 /// A destination: mutable elements of an lvalue, or of a view, span or foreign view such as a block of a matrix (a temporary
 /// container would be lost).
 template <class X>
-concept destination = viewable<X> && (std::is_lvalue_reference_v<X> || core_detail::is_borrowed<std::remove_cvref_t<X>>) &&
-                      !std::is_const_v<typename view_of_t<std::remove_reference_t<X>&>::element_type>;
+concept destination = viewable<X> &&
+    (std::is_lvalue_reference_v<X> || core_detail::is_borrowed<std::remove_cvref_t<X>>)&&!std::is_const_v<
+        typename view_of_t<std::remove_reference_t<X>&>::element_type>;
 
 QUANT_END_NAMESPACE

@@ -11,10 +11,10 @@
 // rank 1. Eigen::Tensor, TensorFixedSize and TensorMap become views of their rank. Expressions without memory of their own
 // (A + B) are not viewable: evaluate them first.
 
-#include <Eigen/Core>
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <Eigen/Core>
 #include <quant/core/tensor_view.hpp>
 #include <quant/quantize/quantized_tensor.hpp>
 #include <type_traits>
@@ -31,15 +31,17 @@ QUANT_BEGIN_NAMESPACE
 namespace core_detail {
 
 template <class X>
-concept eigen_dense = std::is_base_of_v<Eigen::DenseBase<X>, X> && (X::Flags & Eigen::DirectAccessBit) != 0;
+concept eigen_dense = std::is_base_of_v<Eigen::DenseBase<X>, X> &&(X::Flags& Eigen::DirectAccessBit) != 0;
 
 template <class X> inline constexpr bool eigen_owns = std::is_base_of_v<Eigen::PlainObjectBase<X>, X>;
 
 /// The extents and strides of an Eigen tensor, whose elements are dense in its storage order.
 template <class T, std::size_t Rank, class Dimensions>
-[[nodiscard]] QUANT_INLINE tensor_view<T, Rank> dense_tensor(T* data, const Dimensions& dimensions, bool row_major) noexcept {
+[[nodiscard]] QUANT_INLINE tensor_view<T, Rank> dense_tensor(T* data, const Dimensions& dimensions,
+                                                             bool row_major) noexcept {
     // Eigen::Sizes takes a signed index, everything else an unsigned one.
-    using index = std::conditional_t<requires { Dimensions::total_size; }, std::ptrdiff_t, std::size_t>;
+    using index = std::conditional_t < requires { Dimensions::total_size; }
+    , std::ptrdiff_t, std::size_t > ;
     std::array<std::size_t, Rank> extents{}, strides{};
     std::size_t stride = 1;
     for (std::size_t k = 0; k < Rank; ++k) {
@@ -81,7 +83,8 @@ template <core_detail::eigen_dense X> struct view_traits<X> {
             QUANT_EXPECTS(static_cast<bool>(v), "quant::view: an Eigen map with a negative or zero stride");
             return *v;
         } else {
-            const std::array<std::size_t, 2> extents{static_cast<std::size_t>(x.rows()), static_cast<std::size_t>(x.cols())};
+            const std::array<std::size_t, 2> extents{static_cast<std::size_t>(x.rows()),
+                                                     static_cast<std::size_t>(x.cols())};
             const auto v = X::IsRowMajor ? strided_view<element, 2>(x.data(), extents, {outer, inner})
                                          : strided_view<element, 2>(x.data(), extents, {inner, outer});
             QUANT_EXPECTS(static_cast<bool>(v), "quant::view: an Eigen map with a negative or zero stride");
@@ -116,8 +119,9 @@ QUANT_BEGIN_TARGET
     Eigen::MatrixXf out(rows, cols);
     const tensor_view<float, 2> to(out.data(), {static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)},
                                    {1, static_cast<std::size_t>(rows)});
-    [[maybe_unused]] const status s = q.rank() == 2 ? dequantize(q, to)
-                                   : dequantize(q, tensor_view<float, 1>(out.data(), {static_cast<std::size_t>(rows)}));
+    [[maybe_unused]] const status s =
+        q.rank() == 2 ? dequantize(q, to)
+                      : dequantize(q, tensor_view<float, 1>(out.data(), {static_cast<std::size_t>(rows)}));
     QUANT_EXPECTS(static_cast<bool>(s), "quant::to_eigen: a quantized tensor made by this library");
     return out;
 }

@@ -55,7 +55,8 @@ public:
 private:
     std::span<const affine_params> params_;
     std::size_t slice_ = 0, step_ = 0, n_ = 0;
-    static constexpr std::size_t capacity = QUANT_HAS_XSIMD ? run_tile : 1; // the scalar architecture reads params directly
+    static constexpr std::size_t capacity =
+        QUANT_HAS_XSIMD ? run_tile : 1; // the scalar architecture reads params directly
     float scale_[capacity], lo_[capacity], hi_[capacity];
     std::int32_t zero_point_[capacity];
 };
@@ -63,11 +64,13 @@ private:
 /// Applies `kernel(in, out, n, params, index)` to every run. In and Out are what the kernel computes with; elements of other
 /// types, and strided runs, pass through a tile on the stack.
 template <class In, class Out, class S, class D, class Kernel>
-inline void transform(const loop_nest<S, D>& nest, std::span<const affine_params> params, const Kernel& kernel) noexcept {
+inline void transform(const loop_nest<S, D>& nest, std::span<const affine_params> params,
+                      const Kernel& kernel) noexcept {
     using source_type = std::remove_const_t<S>;
     constexpr bool same_types = std::same_as<source_type, In> && std::same_as<D, Out>;
     parameter_tile per_element(params);
-    const auto apply = [&](const In* in, Out* out, const element_run<S, D>& run, std::size_t first, std::size_t n) noexcept {
+    const auto apply = [&](const In* in, Out* out, const element_run<S, D>& run, std::size_t first,
+                           std::size_t n) noexcept {
         const simd::index_run index{run.index + first * run.index_step, run.index_step};
         if (run.slice_step == 0)
             kernel(in, out, n, simd::uniform_params{params[run.slice]}, index);
@@ -124,7 +127,8 @@ template <std::size_t Rank>
     return {};
 }
 
-template <code_storage Code> [[nodiscard]] inline status check_storage(std::span<const affine_params> params, const char* argument) noexcept {
+template <code_storage Code>
+[[nodiscard]] inline status check_storage(std::span<const affine_params> params, const char* argument) noexcept {
     for (const affine_params& p : params)
         if (!holds<Code>(p.format)) return {errc::storage_too_narrow, argument};
     return {};
@@ -134,9 +138,10 @@ template <real_element T, code_storage Code>
 inline void quantize_nest(const loop_nest<const T, Code>& nest, std::span<const affine_params> params,
                           const quantize_options& options) noexcept {
     using real = compute_t<T>;
-    transform<real, Code>(nest, params, [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
-        simd::quantize(in, out, n, p, options, i);
-    });
+    transform<real, Code>(nest, params,
+                          [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
+                              simd::quantize(in, out, n, p, options, i);
+                          });
 }
 template <code_storage Code, real_element T>
 inline void dequantize_nest(const loop_nest<const Code, T>& nest, std::span<const affine_params> params) noexcept {
@@ -149,9 +154,10 @@ template <real_element T>
 inline void fake_quant_nest(const loop_nest<const T, T>& nest, std::span<const affine_params> params,
                             const quantize_options& options) noexcept {
     using real = compute_t<T>;
-    transform<real, real>(nest, params, [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
-        simd::fake_quant(in, out, n, p, options, i);
-    });
+    transform<real, real>(nest, params,
+                          [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
+                              simd::fake_quant(in, out, n, p, options, i);
+                          });
 }
 
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
@@ -206,12 +212,14 @@ template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
 
 /// Both sizes known to the compiler: nothing left that could go wrong at run time but the parameters.
 template <class A, class B>
-inline constexpr bool static_sizes = core_detail::static_size<std::remove_cvref_t<A>> != std::dynamic_extent &&
-                                     core_detail::static_size<std::remove_cvref_t<B>> != std::dynamic_extent;
+inline constexpr bool static_sizes =
+    core_detail::static_size<std::remove_cvref_t<A>> !=
+    std::dynamic_extent&& core_detail::static_size<std::remove_cvref_t<B>> != std::dynamic_extent;
 
 template <class A, class B, class F> QUANT_INLINE auto checked(F verb) noexcept {
     if constexpr (static_sizes<A, B>) {
-        static_assert(core_detail::static_size<std::remove_cvref_t<A>> == core_detail::static_size<std::remove_cvref_t<B>>,
+        static_assert(core_detail::static_size<std::remove_cvref_t<A>> ==
+                          core_detail::static_size<std::remove_cvref_t<B>>,
                       "quant: source and destination have different sizes");
         [[maybe_unused]] const status s = verb();
         QUANT_EXPECTS(static_cast<bool>(s), "quant: legal parameters whose codes fit the element type");
@@ -228,19 +236,21 @@ template <class A, class B, class F> QUANT_INLINE auto checked(F verb) noexcept 
 /// Returns ok | bits_out_of_range | invalid_scale | invalid_zero_point | storage_too_narrow | shape_mismatch | overlapping;
 /// nothing is written unless ok. Exactness: bit-exact. Cost: one pass.
 template <viewable Src, destination Codes>
-    requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
-inline auto quantize(const Src& src, Codes&& codes, const affine_params& params, const quantize_options& options = {}) noexcept {
+    requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
+inline auto quantize(const Src& src, Codes&& codes, const affine_params& params,
+                     const quantize_options& options = {}) noexcept {
     return detail::checked<Src, Codes>([&] {
-        return detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&params, 1), per_tensor, options);
+        return detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&params, 1), per_tensor,
+                                      options);
     });
 }
 
 /// The same with one set of parameters per slice: params[s] belongs to slice s of the granularity, which also may differ in
 /// format (bit widths per channel). Further errors: axis_out_of_range, invalid_group_size, shape_mismatch "params".
 template <viewable Src, destination Codes>
-    requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
-[[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<const affine_params> params, granularity g,
-                                     const quantize_options& options = {}) noexcept {
+    requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
+[[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<const affine_params> params,
+                                     granularity g, const quantize_options& options = {}) noexcept {
     return detail::quantize_views(detail::view_const(src), v0_1::view(codes), params, g, options);
 }
 
@@ -248,7 +258,7 @@ template <viewable Src, destination Codes>
 /// codes   any strides       dst   same extents (or either side dense and one-dimensional); float, double, float16, bfloat16
 /// Errors as for quantize. A code outside its format is not an error: equation (2) is defined for every integer.
 template <viewable Codes, destination Dst>
-    requires(code_storage<element_of_t<Codes>> && real_element<element_of_t<Dst>>)
+    requires(code_storage<element_of_t<Codes>>&& real_element<element_of_t<Dst>>)
 inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& params) noexcept {
     return detail::checked<Codes, Dst>([&] {
         return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), std::span(&params, 1), per_tensor);
@@ -257,7 +267,7 @@ inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& param
 
 /// The same with one set of parameters per slice.
 template <viewable Codes, destination Dst>
-    requires(code_storage<element_of_t<Codes>> && real_element<element_of_t<Dst>>)
+    requires(code_storage<element_of_t<Codes>>&& real_element<element_of_t<Dst>>)
 [[nodiscard]] inline status dequantize(const Codes& codes, Dst&& dst, std::span<const affine_params> params,
                                        granularity g) noexcept {
     return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), params, g);
@@ -265,16 +275,18 @@ template <viewable Codes, destination Dst>
 
 /// The nearest representable real values: dequantize(quantize(src)) without the codes. src and dst may be the same tensor.
 template <viewable Src, destination Dst>
-    requires(real_element<element_of_t<Src>> && real_element<element_of_t<Dst>>)
-inline auto fake_quant(const Src& src, Dst&& dst, const affine_params& params, const quantize_options& options = {}) noexcept {
+    requires(real_element<element_of_t<Src>>&& real_element<element_of_t<Dst>>)
+inline auto fake_quant(const Src& src, Dst&& dst, const affine_params& params,
+                       const quantize_options& options = {}) noexcept {
     return detail::checked<Src, Dst>([&] {
-        return detail::fake_quant_views(detail::view_const(src), v0_1::view(dst), std::span(&params, 1), per_tensor, options);
+        return detail::fake_quant_views(detail::view_const(src), v0_1::view(dst), std::span(&params, 1), per_tensor,
+                                        options);
     });
 }
 
 /// The same with one set of parameters per slice.
 template <viewable Src, destination Dst>
-    requires(real_element<element_of_t<Src>> && real_element<element_of_t<Dst>>)
+    requires(real_element<element_of_t<Src>>&& real_element<element_of_t<Dst>>)
 [[nodiscard]] inline status fake_quant(const Src& src, Dst&& dst, std::span<const affine_params> params, granularity g,
                                        const quantize_options& options = {}) noexcept {
     return detail::fake_quant_views(detail::view_const(src), v0_1::view(dst), params, g, options);
@@ -283,15 +295,17 @@ template <viewable Src, destination Dst>
 /// Min-max, symmetric, per tensor, in the destination type's own full-range format: finds the range, then quantizes.
 /// Returns the parameters. NaN and infinities do not widen the range. An empty tensor gives scale 1. Cost: two passes.
 template <viewable Src, destination Codes>
-    requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
-[[nodiscard]] inline result<affine_params> quantize(const Src& src, Codes&& codes, const quantize_options& options = {}) noexcept {
+    requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
+[[nodiscard]] inline result<affine_params> quantize(const Src& src, Codes&& codes,
+                                                    const quantize_options& options = {}) noexcept {
     minmax_observer observer;
     observer.observe(src);
     const result<clip_range> range = observer.clip();
     const result<affine_params> params =
         choose_params(range ? *range : clip_range{}, full_range_format<element_of_t<Codes>>, mapping::symmetric);
     if (!params) return params;
-    const status s = detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&*params, 1), per_tensor, options);
+    const status s =
+        detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&*params, 1), per_tensor, options);
     if (!s) return s;
     return params;
 }

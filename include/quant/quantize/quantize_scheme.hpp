@@ -36,15 +36,12 @@ struct plan_base {
     bool corrects = false;
     correct correction = correct::mean;
 };
-template <class Clipping> struct plan : plan_base {
-    Clipping clipping{};
-};
+template <class Clipping> struct plan : plan_base { Clipping clipping{}; };
 
-template <class... Parts> struct clipping_of {
-    using type = minmax_clipping;
-};
+template <class... Parts> struct clipping_of { using type = minmax_clipping; };
 template <class First, class... Rest> struct clipping_of<First, Rest...> {
-    using type = typename std::conditional_t<kind_of<First> == part_kind::clipping, std::type_identity<First>, clipping_of<Rest...>>::type;
+    using type = typename std::conditional_t<kind_of<First> == part_kind::clipping, std::type_identity<First>,
+                                             clipping_of<Rest...>>::type;
 };
 
 template <class... Parts> [[nodiscard]] inline auto make_plan(const scheme<Parts...>& s) noexcept {
@@ -91,8 +88,9 @@ template <class... Parts> [[nodiscard]] inline auto make_plan(const scheme<Parts
 /// Cost: min-max one pass, ACIQ two (empirical: about ten more), the histogram-based ones one pass and a search, with a histogram
 /// of 16 KiB on the stack.
 template <viewable Src, class Clipping>
-    requires(real_element<element_of_t<Src>> && detail::kind_of<Clipping> == detail::part_kind::clipping)
-[[nodiscard]] inline result<affine_params> choose_params(const Src& src, code_format format, mapping map, const Clipping& clipping,
+    requires(real_element<element_of_t<Src>>&& detail::kind_of<Clipping> == detail::part_kind::clipping)
+[[nodiscard]] inline result<affine_params> choose_params(const Src& src, code_format format, mapping map,
+                                                         const Clipping& clipping,
                                                          statistics taken = statistics::unspecified) noexcept {
     const auto range = [&]() -> result<clip_range> {
         if constexpr (std::same_as<Clipping, minmax_clipping>) {
@@ -162,8 +160,8 @@ template <class Clipping, class View>
 
 /// Everything but the codes: widths, clip ranges, parameters.
 template <class Clipping, real_element T, std::size_t Rank>
-[[nodiscard]] inline status choose_planned(tensor_view<const T, Rank> src, std::span<affine_params> params, const plan<Clipping>& p,
-                                           scheme_buffers buffers) noexcept {
+[[nodiscard]] inline status choose_planned(tensor_view<const T, Rank> src, std::span<affine_params> params,
+                                           const plan<Clipping>& p, scheme_buffers buffers) noexcept {
     if (const status s = validate(p.format); !s) return s;
     const auto map = resolve(p.granularity, src.extents());
     if (!map) return map.status();
@@ -195,7 +193,8 @@ template <class Clipping, real_element T, std::size_t Rank>
     }
     for (std::size_t s = 0; s < map->count; ++s) {
         const code_format format = widths.empty() ? p.format : p.format.with_bits(widths[s]);
-        const auto chosen = choose_params(slice_at(src, p.granularity, *map, s), format, p.mapping, p.clipping, p.taken);
+        const auto chosen =
+            choose_params(slice_at(src, p.granularity, *map, s), format, p.mapping, p.clipping, p.taken);
         if (!chosen) return chosen.status();
         params[s] = *chosen;
     }
@@ -230,9 +229,9 @@ template <viewable Src, class... Parts>
 /// params  one per slice, written                  buffers corrections and workspace where the scheme needs them
 /// Errors: those of the steps, naming their argument; shape_mismatch, buffer_too_small. On error the destinations are unspecified.
 template <viewable Src, destination Codes, class... Parts>
-    requires(real_element<element_of_t<Src>> && code_storage<element_of_t<Codes>>)
-[[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<affine_params> params, const scheme<Parts...>& s,
-                                     scheme_buffers buffers = {}) noexcept {
+    requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
+[[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<affine_params> params,
+                                     const scheme<Parts...>& s, scheme_buffers buffers = {}) noexcept {
     const auto v = detail::view_const(src);
     const auto p = detail::make_plan(s);
     if (const status chosen = detail::choose_planned(v, params, p, buffers); !chosen) return chosen;

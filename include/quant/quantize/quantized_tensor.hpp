@@ -10,8 +10,8 @@
 #include <quant/core/granularity.hpp>
 #include <quant/core/packing.hpp>
 #include <quant/core/params.hpp>
-#include <quant/quantize/quantize.hpp>
 #include <quant/quantize/corrections.hpp>
+#include <quant/quantize/quantize.hpp>
 #include <span>
 #include <type_traits>
 
@@ -50,7 +50,8 @@ public:
         data_ = nullptr;
         size_ = 0;
         if (n == 0) return true;
-        if (n > static_cast<std::size_t>(PTRDIFF_MAX) / sizeof(T)) return false; // new[] would throw whatever it was asked
+        if (n > static_cast<std::size_t>(PTRDIFF_MAX) / sizeof(T))
+            return false; // new[] would throw whatever it was asked
         data_ = new (std::nothrow) T[n]{};
         if (data_ == nullptr) return false;
         size_ = n;
@@ -77,7 +78,9 @@ public:
 
     [[nodiscard]] QUANT_INLINE std::size_t rank() const noexcept { return rank_; }
     [[nodiscard]] QUANT_INLINE std::size_t extent(std::size_t d) const noexcept { return extents_[d]; }
-    [[nodiscard]] QUANT_INLINE std::span<const std::size_t> extents() const noexcept { return {extents_.data(), rank_}; }
+    [[nodiscard]] QUANT_INLINE std::span<const std::size_t> extents() const noexcept {
+        return {extents_.data(), rank_};
+    }
     /// Number of elements.
     [[nodiscard]] QUANT_INLINE std::size_t size() const noexcept {
         std::size_t n = rank_ == 0 ? 0 : 1;
@@ -90,7 +93,9 @@ public:
     /// One per slice, in slice order.
     [[nodiscard]] QUANT_INLINE std::span<const affine_params> params() const noexcept { return params_.span(); }
     /// One per slice, or empty when the scheme corrects nothing.
-    [[nodiscard]] QUANT_INLINE std::span<const channel_correction> corrections() const noexcept { return corrections_.span(); }
+    [[nodiscard]] QUANT_INLINE std::span<const channel_correction> corrections() const noexcept {
+        return corrections_.span();
+    }
 
     /// Whether the codes are stored as `Code`.
     template <code_storage Code> [[nodiscard]] QUANT_INLINE bool stores() const noexcept {
@@ -111,8 +116,8 @@ public:
 
     /// For the quantizer and for readers of files: sets the shape and makes room; false when there is no memory.
     /// Precondition: extents.size() <= max_rank and slices as the granularity gives for these extents.
-    [[nodiscard]] QUANT_INLINE bool allocate(std::span<const std::size_t> extents, code_format format, v0_1::granularity g,
-                                             std::size_t slices, bool corrected) noexcept {
+    [[nodiscard]] QUANT_INLINE bool allocate(std::span<const std::size_t> extents, code_format format,
+                                             v0_1::granularity g, std::size_t slices, bool corrected) noexcept {
         QUANT_EXPECTS(extents.size() <= max_rank, "quantized_tensor: at most 8 dimensions");
         rank_ = extents.size();
         for (std::size_t d = 0; d < rank_; ++d) extents_[d] = extents[d];
@@ -123,7 +128,9 @@ public:
                corrections_.allocate(corrected ? slices : 0);
     }
     [[nodiscard]] QUANT_INLINE std::span<affine_params> mutable_params() noexcept { return params_.span(); }
-    [[nodiscard]] QUANT_INLINE std::span<channel_correction> mutable_corrections() noexcept { return corrections_.span(); }
+    [[nodiscard]] QUANT_INLINE std::span<channel_correction> mutable_corrections() noexcept {
+        return corrections_.span();
+    }
     template <code_storage Code> [[nodiscard]] QUANT_INLINE std::span<Code> mutable_codes() noexcept {
         QUANT_EXPECTS(stores<Code>(), "quantized_tensor::codes: the element type that stores() confirms");
         return {const_cast<Code*>(reinterpret_cast<const Code*>(bytes().data())), size()};
@@ -165,7 +172,8 @@ namespace detail {
 
 /// The nest of a quantized tensor's elements and a destination of the same extents; the rank is known at run time only.
 template <class S, class D>
-[[nodiscard]] inline loop_nest<S, D> make_nest(const quantized_tensor& q, S* src, D* dst, const std::size_t* dst_strides) noexcept {
+[[nodiscard]] inline loop_nest<S, D> make_nest(const quantized_tensor& q, S* src, D* dst,
+                                               const std::size_t* dst_strides) noexcept {
     loop_nest<S, D> nest;
     nest.src = src;
     nest.dst = dst;

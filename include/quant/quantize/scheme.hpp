@@ -74,7 +74,18 @@ inline constexpr bias_corrected_part bias_corrected{};
 namespace detail {
 
 /// What a part decides; two parts of one kind contradict each other.
-enum class part_kind : std::uint8_t { none, format, granularity, mapping, rounding, scale_by, clipping, width, correction, statistics };
+enum class part_kind : std::uint8_t {
+    none,
+    format,
+    granularity,
+    mapping,
+    rounding,
+    scale_by,
+    clipping,
+    width,
+    correction,
+    statistics
+};
 
 template <class T> inline constexpr part_kind kind_of = part_kind::none;
 template <> inline constexpr part_kind kind_of<code_format> = part_kind::format;
@@ -93,15 +104,14 @@ template <> inline constexpr part_kind kind_of<bits_part> = part_kind::width;
 template <> inline constexpr part_kind kind_of<bias_corrected_part> = part_kind::correction;
 template <> inline constexpr part_kind kind_of<statistics> = part_kind::statistics;
 
-template <class T> struct part_holder {
-    T value;
-};
+template <class T> struct part_holder { T value; };
 
 } // namespace detail
 
 /// A single part of a scheme.
 template <class T>
-concept scheme_part = detail::kind_of<std::remove_cvref_t<T>> != detail::part_kind::none;
+concept scheme_part = detail::kind_of<std::remove_cvref_t<T>>
+!= detail::part_kind::none;
 
 /// A set of parts, at most one of each kind. Plain data.
 template <scheme_part... Parts> struct scheme : detail::part_holder<Parts>... {
@@ -111,7 +121,8 @@ template <scheme_part... Parts> struct scheme : detail::part_holder<Parts>... {
     template <detail::part_kind Kind, class F> constexpr void with(F f) const noexcept {
         (
             [&] {
-                if constexpr (detail::kind_of<Parts> == Kind) f(static_cast<const detail::part_holder<Parts>&>(*this).value);
+                if constexpr (detail::kind_of<Parts> == Kind)
+                    f(static_cast<const detail::part_holder<Parts>&>(*this).value);
             }(),
             ...);
     }
@@ -129,20 +140,25 @@ template <class... Left, class Right>
 [[nodiscard]] constexpr scheme<Left..., Right> append(const scheme<Left...>& left, const Right& right) noexcept {
     using S = scheme<Left...>;
     constexpr part_kind kind = kind_of<Right>;
-    static_assert(kind != part_kind::format || !S::template has<part_kind::format>,
-                  "quant scheme: two code formats; a scheme produces one kind of code (use bits(...) for a width per slice)");
-    static_assert(kind != part_kind::granularity || !S::template has<part_kind::granularity>,
-                  "quant scheme: two granularities (per_tensor, per_axis, per_group); elements share parameters in one way only");
-    static_assert(kind != part_kind::mapping || !S::template has<part_kind::mapping>,
-                  "quant scheme: two mappings; zero is either in the middle (symmetric) or where the range puts it (affine)");
+    static_assert(
+        kind != part_kind::format || !S::template has<part_kind::format>,
+        "quant scheme: two code formats; a scheme produces one kind of code (use bits(...) for a width per slice)");
+    static_assert(
+        kind != part_kind::granularity || !S::template has<part_kind::granularity>,
+        "quant scheme: two granularities (per_tensor, per_axis, per_group); elements share parameters in one way only");
+    static_assert(
+        kind != part_kind::mapping || !S::template has<part_kind::mapping>,
+        "quant scheme: two mappings; zero is either in the middle (symmetric) or where the range puts it (affine)");
     static_assert(kind != part_kind::rounding || !S::template has<part_kind::rounding>,
                   "quant scheme: two roundings; a quotient is rounded once");
     static_assert(kind != part_kind::scale_by || !S::template has<part_kind::scale_by>,
                   "quant scheme: both scale_by::division and scale_by::reciprocal, or one of them twice");
-    static_assert(kind != part_kind::clipping || !S::template has<part_kind::clipping>,
-                  "quant scheme: two clippings (minmax, percentile, mse_optimal, entropy, aciq); one range is chosen once");
-    static_assert(kind != part_kind::width || !S::template has<part_kind::width>,
-                  "quant scheme: average_bits and bits together, or one of them twice; widths are either chosen or given");
+    static_assert(
+        kind != part_kind::clipping || !S::template has<part_kind::clipping>,
+        "quant scheme: two clippings (minmax, percentile, mse_optimal, entropy, aciq); one range is chosen once");
+    static_assert(
+        kind != part_kind::width || !S::template has<part_kind::width>,
+        "quant scheme: average_bits and bits together, or one of them twice; widths are either chosen or given");
     static_assert(kind != part_kind::correction || !S::template has<part_kind::correction>,
                   "quant scheme: two bias corrections; the second would correct the first");
     static_assert(kind != part_kind::statistics || !S::template has<part_kind::statistics>,

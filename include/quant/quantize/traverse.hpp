@@ -33,8 +33,8 @@ template <class S, class D> struct loop_nest {
     S* src = nullptr;
     D* dst = nullptr;
     std::size_t rank = 0;
-    std::size_t axis = 0;       ///< the dimension that is cut into groups
-    std::size_t group_size = 1; ///< 1: none is
+    std::size_t axis = 0;              ///< the dimension that is cut into groups
+    std::size_t group_size = 1;        ///< 1: none is
     loop_dimension dims[max_rank + 1]; // one more: the grouped axis becomes two loops, groups and elements of a group
 };
 
@@ -184,7 +184,8 @@ template <class T, std::size_t Rank, std::size_t OtherRank>
         if (v.extents() != extents) return status{errc::shape_mismatch, argument};
         return v;
     } else {
-        static_assert(OtherRank == 1, "quant: two tensors of different rank; one of them must be one-dimensional and dense");
+        static_assert(OtherRank == 1,
+                      "quant: two tensors of different rank; one of them must be one-dimensional and dense");
         const tensor_view<T, Rank> out(v.data(), extents);
         if (!v.is_contiguous() || out.size() != v.size()) return status{errc::shape_mismatch, argument};
         return out;
@@ -193,8 +194,8 @@ template <class T, std::size_t Rank, std::size_t OtherRank>
 
 /// The elements of slice `s`, as a view of the same rank.
 template <class T, std::size_t Rank>
-[[nodiscard]] inline tensor_view<T, Rank> slice_at(const tensor_view<T, Rank>& v, granularity g, const slice_map<Rank>& map,
-                                                   std::size_t s) noexcept {
+[[nodiscard]] inline tensor_view<T, Rank> slice_at(const tensor_view<T, Rank>& v, granularity g,
+                                                   const slice_map<Rank>& map, std::size_t s) noexcept {
     if (g.unit == granularity::kind::tensor) return v;
     if (g.unit == granularity::kind::axis) return v.subview(map.axis, s, 1);
     tensor_view<T, Rank> part = v;

@@ -12,7 +12,8 @@
 
 #if QUANT_HAS_XSIMD
 #if !__has_include(<xsimd/xsimd.hpp>)
-#error "quant: this target has SIMD but xsimd was not found: install xsimd 13.2 or newer, or compile with -DQUANT_SIMD=0"
+#error                                                                                                                 \
+    "quant: this target has SIMD but xsimd was not found: install xsimd 13.2 or newer, or compile with -DQUANT_SIMD=0"
 #endif
 #include <xsimd/xsimd.hpp>
 #if XSIMD_VERSION_MAJOR < 13 || (XSIMD_VERSION_MAJOR == 13 && XSIMD_VERSION_MINOR < 2)

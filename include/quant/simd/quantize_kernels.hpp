@@ -29,7 +29,9 @@ struct per_element_params {
     const float* lo = nullptr; ///< float(qmin - zero_point)
     const float* hi = nullptr; ///< float(qmax - zero_point)
     const std::int32_t* zero_point = nullptr;
-    [[nodiscard]] QUANT_INLINE const affine_params& operator[](std::size_t i) const noexcept { return params[i * step]; }
+    [[nodiscard]] QUANT_INLINE const affine_params& operator[](std::size_t i) const noexcept {
+        return params[i * step];
+    }
 };
 
 /// Where stochastic rounding takes its randomness from: element i of a run has the index `first + i * step`.
@@ -65,16 +67,13 @@ template <class Arch> struct per_element_lanes {
     };
     QUANT_INLINE loaded at(std::size_t i) const noexcept {
         const f32<Arch> scale = f32<Arch>::load_unaligned(from.scale + i);
-        return {divide == scale_by::reciprocal ? f32<Arch>(1.0f) / scale : scale, f32<Arch>::load_unaligned(from.lo + i),
-                f32<Arch>::load_unaligned(from.hi + i), i32<Arch>::load_unaligned(from.zero_point + i)};
+        return {divide == scale_by::reciprocal ? f32<Arch>(1.0f) / scale : scale,
+                f32<Arch>::load_unaligned(from.lo + i), f32<Arch>::load_unaligned(from.hi + i),
+                i32<Arch>::load_unaligned(from.zero_point + i)};
     }
 };
-template <class Arch, class Params> struct lanes_of {
-    using type = uniform_lanes<Arch>;
-};
-template <class Arch> struct lanes_of<Arch, per_element_params> {
-    using type = per_element_lanes<Arch>;
-};
+template <class Arch, class Params> struct lanes_of { using type = uniform_lanes<Arch>; };
+template <class Arch> struct lanes_of<Arch, per_element_params> { using type = per_element_lanes<Arch>; };
 
 /// Steps from zero as whole floats: equation (1) without the zero point. `uniform` is read by stochastic rounding alone.
 template <class Arch, rounding Round, scale_by Divide, class Lanes>
@@ -101,7 +100,8 @@ QUANT_INLINE f32<Arch> steps(f32<Arch> x, const Lanes& p, const float* uniform) 
 
 /// Fills `uniform` with the random numbers of elements i … i + n - 1 of a run.
 template <rounding Round, std::size_t N>
-QUANT_INLINE void draw(float (&uniform)[N], const quantize_options& options, const index_run& index, std::size_t i) noexcept {
+QUANT_INLINE void draw(float (&uniform)[N], const quantize_options& options, const index_run& index,
+                       std::size_t i) noexcept {
     if constexpr (Round == rounding::stochastic)
         for (std::size_t j = 0; j < N; ++j)
             uniform[j] = random_uniform(options.seed, options.stream, options.first_index + index[i + j]);
@@ -134,7 +134,8 @@ inline std::size_t fake_quant_batches(const float* x, float* out, std::size_t n,
                                       const quantize_options& options, const index_run& index) noexcept {
     constexpr std::size_t lanes = f32<Arch>::size;
     const typename lanes_of<Arch, Params>::type p(params, Divide);
-    const typename lanes_of<Arch, Params>::type forward(params, scale_by::division); // holds the scale, not its reciprocal
+    const typename lanes_of<Arch, Params>::type forward(params,
+                                                        scale_by::division); // holds the scale, not its reciprocal
     std::size_t i = 0;
     for (; i + lanes <= n; i += lanes) {
         [[maybe_unused]] float uniform[Round == rounding::stochastic ? lanes : 1];
@@ -169,15 +170,15 @@ template <class F> QUANT_INLINE auto with_constants(const quantize_options& opti
 /// codes[i] = quantize_one(x[i], params[i]). Bit-exact on every architecture.
 /// x [n] real units, any alignment; codes [n]; params uniform or per element, already validated.
 template <class Arch = native_division, code_storage Code, class Params>
-inline void quantize(const float* x, Code* codes, std::size_t n, const Params& params, const quantize_options& options = {},
-                     index_run index = {}) noexcept {
+inline void quantize(const float* x, Code* codes, std::size_t n, const Params& params,
+                     const quantize_options& options = {}, index_run index = {}) noexcept {
     std::size_t i = 0;
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch>)
         i = detail::with_constants(options, [&](auto round, auto divide) {
             const auto batches = [&](const float* from, Code* to, std::size_t count, index_run at) {
-                return detail::quantize_batches<Arch, decltype(round)::value, decltype(divide)::value>(from, to, count, params,
-                                                                                                     options, at);
+                return detail::quantize_batches<Arch, decltype(round)::value, decltype(divide)::value>(
+                    from, to, count, params, options, at);
             };
             std::size_t done = batches(x, codes, n, index);
             if constexpr (std::same_as<Params, uniform_params>) {
@@ -196,26 +197,27 @@ inline void quantize(const float* x, Code* codes, std::size_t n, const Params& p
         });
 #endif
     // Counting down: with a constant n, g++ 12 at -O3 takes an upward loop's end for out of reach and warns.
-    for (std::size_t left = n - i; left != 0; --left, ++i) codes[i] = static_cast<Code>(quantize_one(x[i], params[i], options, index[i]));
+    for (std::size_t left = n - i; left != 0; --left, ++i)
+        codes[i] = static_cast<Code>(quantize_one(x[i], params[i], options, index[i]));
 }
 
 /// The same for double input, divided and rounded in double (scalar definition; the compiler vectorises what it can).
 template <class Arch = native_division, code_storage Code, class Params>
-inline void quantize(const double* x, Code* codes, std::size_t n, const Params& params, const quantize_options& options = {},
-                     index_run index = {}) noexcept {
+inline void quantize(const double* x, Code* codes, std::size_t n, const Params& params,
+                     const quantize_options& options = {}, index_run index = {}) noexcept {
     for (std::size_t i = 0; i < n; ++i) codes[i] = static_cast<Code>(quantize_one(x[i], params[i], options, index[i]));
 }
 
 /// out[i] = fake_quant_one(x[i], params[i]). x and out may be the same array.
 template <class Arch = native_division, std::floating_point Real, class Params>
-inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& params, const quantize_options& options = {},
-                       index_run index = {}) noexcept {
+inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& params,
+                       const quantize_options& options = {}, index_run index = {}) noexcept {
     std::size_t i = 0;
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>)
         i = detail::with_constants(options, [&](auto round, auto divide) {
-            return detail::fake_quant_batches<Arch, decltype(round)::value, decltype(divide)::value>(x, out, n, params, options,
-                                                                                                   index);
+            return detail::fake_quant_batches<Arch, decltype(round)::value, decltype(divide)::value>(x, out, n, params,
+                                                                                                     options, index);
         });
 #endif
     for (std::size_t left = n - i; left != 0; --left, ++i) out[i] = fake_quant_one(x[i], params[i], options, index[i]);
@@ -235,7 +237,8 @@ inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params
             load_widen<Arch>(codes + i, v);
             for (std::size_t k = 0; k < 4; ++k) {
                 const auto& lane_params = p.at(i + k * lanes);
-                (xsimd::to_float(v[k] - lane_params.zero_point) * lane_params.scale).store_unaligned(out + i + k * lanes);
+                (xsimd::to_float(v[k] - lane_params.zero_point) * lane_params.scale)
+                    .store_unaligned(out + i + k * lanes);
             }
         }
     }

@@ -5,5 +5,7 @@
 #if defined(QUANT_VALID)
 auto scheme(std::span<const std::uint8_t> widths) { return quant::int4 | quant::bits(widths); }
 #else
-auto scheme(std::span<const std::uint8_t> widths) { return quant::int4 | quant::average_bits(4.0f) | quant::bits(widths); }
+auto scheme(std::span<const std::uint8_t> widths) {
+    return quant::int4 | quant::average_bits(4.0f) | quant::bits(widths);
+}
 #endif
