@@ -25,7 +25,10 @@ using json = nlohmann::ordered_json;
     }
     std::string out;
     for (const auto extent : shape) {
-        out += (out.empty() ? "" : "x") + std::to_string(extent);
+        if (!out.empty()) {
+            out += 'x';
+        }
+        out += std::to_string(extent);
     }
     return out;
 }

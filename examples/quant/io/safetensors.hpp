@@ -240,7 +240,8 @@ private:
     });
     std::uint64_t expected = 0;
     for (const auto& e : entries) {
-        const auto range = "[" + std::to_string(e.begin) + ", " + std::to_string(e.end) + ")";
+        std::string range(1, '['); // not "[" + ...: g++ 12 then warns inside its own string header
+        range += std::to_string(e.begin) + ", " + std::to_string(e.end) + ")";
         const auto fail = [&](const std::string& cause) { return error(exit_code::input, file, e.value.name, cause); };
         if (e.end < e.begin) {
             throw fail("data_offsets " + range + " end before they begin");

@@ -646,8 +646,8 @@ TEST_CASE("a damaged quantized file is refused with the tensor's name") {
     const auto replace = [](const char* name, tensor t) { return [=](tensor_file& q) { *q.find(name) = t; }; };
     const float nan = std::numeric_limits<float>::quiet_NaN();
     const std::vector<std::tuple<std::string, change, std::vector<std::string>>> cases{
-        {"version", [](tensor_file& q) { q.metadata[0].second = "2"; }, {"version '2'"}},
-        {"no JSON", [](tensor_file& q) { q.metadata[1].second = "{"; }, {"quant.tensors"}},
+        {"version", [](tensor_file& q) { q.metadata[0].second.assign(1, '2'); }, {"version '2'"}},
+        {"no JSON", [](tensor_file& q) { q.metadata[1].second.assign(1, '{'); }, {"quant.tensors"}},
         {"deep JSON", [](tensor_file& q) { q.metadata[1].second = std::string(1'000'000, '['); }, {"quant.tensors"}},
         {"no description", [](tensor_file& q) { q.metadata.pop_back(); }, {"quant.tensors"}},
         {"entry is a number", with_entry([](auto& j) { j["w"] = 1; }), {"'w'", "not a JSON object"}},
