@@ -3,7 +3,7 @@
 #include <quant/core/params.hpp>
 
 #ifdef QUANT_VALID
-constexpr quant::affine_params p = quant::symmetric(3.3f, quant::int8);
+inline constexpr quant::affine_params p = quant::symmetric(3.3f, quant::int8);
 #else
-constexpr quant::affine_params p = quant::symmetric(-3.3f, quant::int8);
+inline constexpr quant::affine_params p = quant::symmetric(-3.3f, quant::int8);
 #endif

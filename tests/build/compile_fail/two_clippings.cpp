@@ -3,7 +3,7 @@
 #include <quant/per_channel.hpp>
 
 #if defined(QUANT_VALID)
-constexpr auto scheme = quant::int4 | quant::aciq() | (quant::per_tensor | quant::bias_corrected);
+inline constexpr auto scheme = quant::int4 | quant::aciq() | (quant::per_tensor | quant::bias_corrected);
 #else
-constexpr auto scheme = quant::int4 | quant::aciq() | (quant::per_tensor | quant::minmax);
+inline constexpr auto scheme = quant::int4 | quant::aciq() | (quant::per_tensor | quant::minmax);
 #endif

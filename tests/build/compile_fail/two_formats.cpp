@@ -3,7 +3,7 @@
 #include <quant/per_channel.hpp>
 
 #if defined(QUANT_VALID)
-constexpr auto scheme = quant::int4 | quant::per_axis(0);
+inline constexpr auto scheme = quant::int4 | quant::per_axis(0);
 #else
-constexpr auto scheme = quant::int4 | quant::per_axis(0) | quant::int8;
+inline constexpr auto scheme = quant::int4 | quant::per_axis(0) | quant::int8;
 #endif

@@ -3,9 +3,9 @@
 #include <quant/per_channel.hpp>
 
 #if defined(QUANT_VALID)
-auto scheme(std::span<const std::uint8_t> widths) { return quant::int4 | quant::bits(widths); }
+inline auto scheme(std::span<const std::uint8_t> widths) { return quant::int4 | quant::bits(widths); }
 #else
-auto scheme(std::span<const std::uint8_t> widths) {
+inline auto scheme(std::span<const std::uint8_t> widths) {
     return quant::int4 | quant::average_bits(4.0f) | quant::bits(widths);
 }
 #endif
