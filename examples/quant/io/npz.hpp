@@ -50,6 +50,53 @@ inline void parse_metadata_json(std::string_view text, text_metadata& out, const
     }
 }
 
+/// What the directory of an archive says of its members, one after the other; throws where it lies.
+class directory_check {
+public:
+    struct entry {
+        std::string name; ///< without .npy
+        std::uint64_t size;
+    };
+
+    [[nodiscard]] entry next(zip_t* archive, zip_uint64_t i, std::uint64_t archive_size, const std::string& path) {
+        zip_stat_t st;
+        zip_stat_init(&st);
+        constexpr zip_uint64_t needed = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
+        if (zip_stat_index(archive, i, ZIP_FL_ENC_RAW, &st) != 0 || (st.valid & needed) != needed) {
+            throw error(exit_code::input, path, "member " + std::to_string(i) + " has no complete directory entry");
+        }
+        std::string name = st.name;
+        if (name.size() < 5 || name.substr(name.size() - 4) != ".npy") {
+            throw error(exit_code::input, path, name, "a member of a .npz archive must be named *.npy");
+        }
+        name.resize(name.size() - 4);
+        const auto fail = [&](const std::string& cause) { return error(exit_code::input, path, name, cause); };
+        if (!names_.insert(name).second) {
+            throw fail("its name appears twice in the archive");
+        }
+        if ((st.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && st.encryption_method != ZIP_EM_NONE) {
+            throw fail("is encrypted");
+        }
+        if (st.comp_method != ZIP_CM_STORE && st.comp_method != ZIP_CM_DEFLATE) {
+            throw fail("unknown compression method " + std::to_string(st.comp_method));
+        }
+        // Deflate cannot do better than 1 : 1032, and members cannot share bytes of the archive: a directory that
+        // says otherwise lies, and believing it would cost memory.
+        compressed_total_ += st.comp_size;
+        const bool stored = st.comp_method == ZIP_CM_STORE;
+        if (st.comp_size > archive_size || compressed_total_ > archive_size ||
+            (stored ? st.size != st.comp_size : st.size / 1032 > st.comp_size)) {
+            throw fail("the directory claims " + std::to_string(st.size) + " bytes from " +
+                       std::to_string(st.comp_size) + " in an archive of " + std::to_string(archive_size));
+        }
+        return {name, st.size};
+    }
+
+private:
+    std::set<std::string> names_;
+    std::uint64_t compressed_total_ = 0;
+};
+
 } // namespace detail
 
 /// Read every member. Sizes are checked against the archive and the array's own header before memory is taken.
@@ -62,15 +109,31 @@ inline void parse_metadata_json(std::string_view text, text_metadata& out, const
 
     zip_error_t code;
     zip_error_init(&code);
-    zip_source_t* const source = zip_source_buffer_create(content.data(), content.size(), 0, &code);
-    if (source == nullptr) {
-        throw error(exit_code::internal, path, zip_error_strerror(&code));
-    }
-    detail::zip_handle archive(zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &code));
+    const auto open_archive = [&](int flags) {
+        zip_source_t* const source = zip_source_buffer_create(content.data(), content.size(), 0, &code);
+        if (source == nullptr) {
+            throw error(exit_code::internal, path, zip_error_strerror(&code));
+        }
+        detail::zip_handle opened(zip_open_from_source(source, flags, &code));
+        if (!opened) {
+            zip_source_free(source);
+        }
+        return opened;
+    };
+    const auto archive = open_archive(ZIP_RDONLY | ZIP_CHECKCONS);
     if (!archive) {
         const std::string cause =
             zip_error_code_zip(&code) == ZIP_ER_EXISTS ? "a member's name appears twice" : zip_error_strerror(&code);
-        zip_source_free(source);
+        zip_error_fini(&code);
+        zip_error_init(&code);
+        // How much libzip finds by itself differs between its versions. Our own checks name the member, so they go first.
+        if (const auto lenient = open_archive(ZIP_RDONLY)) {
+            detail::directory_check directory;
+            const auto count = zip_get_num_entries(lenient.get(), 0);
+            for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
+                (void)directory.next(lenient.get(), i, content.size(), path);
+            }
+        }
         zip_error_fini(&code);
         throw refuse("not a sound ZIP archive: " + cause);
     }
@@ -78,40 +141,12 @@ inline void parse_metadata_json(std::string_view text, text_metadata& out, const
 
     tensor_file out;
     out.bytes_on_disk = content.size();
-    std::set<std::string> names;
-    std::uint64_t compressed_total = 0;
+    detail::directory_check directory;
     const auto count = zip_get_num_entries(archive.get(), 0);
     for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
-        zip_stat_t st;
-        zip_stat_init(&st);
-        constexpr zip_uint64_t needed = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
-        if (zip_stat_index(archive.get(), i, ZIP_FL_ENC_RAW, &st) != 0 || (st.valid & needed) != needed) {
-            throw refuse("member " + std::to_string(i) + " has no complete directory entry");
-        }
-        std::string name = st.name;
-        if (name.size() < 5 || name.substr(name.size() - 4) != ".npy") {
-            throw error(exit_code::input, path, name, "a member of a .npz archive must be named *.npy");
-        }
-        name.resize(name.size() - 4);
+        const auto entry = directory.next(archive.get(), i, content.size(), path);
+        const std::string& name = entry.name;
         const auto fail = [&](const std::string& cause) { return error(exit_code::input, path, name, cause); };
-        if (!names.insert(name).second) {
-            throw fail("appears twice in the archive");
-        }
-        if ((st.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && st.encryption_method != ZIP_EM_NONE) {
-            throw fail("is encrypted");
-        }
-        if (st.comp_method != ZIP_CM_STORE && st.comp_method != ZIP_CM_DEFLATE) {
-            throw fail("unknown compression method " + std::to_string(st.comp_method));
-        }
-        // Deflate cannot do better than 1 : 1032, and members cannot share bytes of the archive: a directory that
-        // says otherwise lies, and believing it would cost memory.
-        compressed_total += st.comp_size;
-        const bool stored = st.comp_method == ZIP_CM_STORE;
-        if (st.comp_size > content.size() || compressed_total > content.size() ||
-            (stored ? st.size != st.comp_size : st.size / 1032 > st.comp_size)) {
-            throw fail("the directory claims " + std::to_string(st.size) + " bytes from " +
-                       std::to_string(st.comp_size) + " in an archive of " + std::to_string(content.size()));
-        }
         detail::zip_file_handle member(zip_fopen_index(archive.get(), i, 0));
         if (!member) {
             throw fail(zip_strerror(archive.get()));
@@ -131,17 +166,17 @@ inline void parse_metadata_json(std::string_view text, text_metadata& out, const
             }
         };
         // The array's own header must agree with the directory before the elements get any memory.
-        std::vector<std::byte> bytes(static_cast<std::size_t>(std::min<std::uint64_t>(st.size, 12)));
+        std::vector<std::byte> bytes(static_cast<std::size_t>(std::min<std::uint64_t>(entry.size, 12)));
         read(bytes.data(), bytes.size());
         const auto header_end = npy_header_size(bytes, path, name);
-        if (header_end > st.size) {
+        if (header_end > entry.size) {
             throw fail("truncated: the header claims to end at byte " + std::to_string(header_end) +
-                       ", the member has " + std::to_string(st.size));
+                       ", the member has " + std::to_string(entry.size));
         }
         const auto fixed = bytes.size();
         bytes.resize(static_cast<std::size_t>(std::max<std::uint64_t>(header_end, fixed)));
         read(bytes.data() + fixed, bytes.size() - fixed);
-        const auto header = parse_npy_header(bytes, st.size, path, name);
+        const auto header = parse_npy_header(bytes, entry.size, path, name);
         const auto start = bytes.size();
         bytes.resize(static_cast<std::size_t>(header.data_offset + header.data_size));
         read(bytes.data() + start, bytes.size() - start);
