@@ -19,6 +19,7 @@
 #include <quant/core/scalar.hpp>
 #include <quant/core/tensor_view.hpp>
 #include <quant/simd/batch.hpp>
+#include <quant/simd/tiles.hpp>
 #include <span>
 
 QUANT_BEGIN_NAMESPACE
@@ -171,12 +172,6 @@ concept real_tensor = viewable<X> && real_element<element_of_t<X>>;
 template <class X>
 concept code_tensor = viewable<X> && code_storage<element_of_t<X>>;
 
-template <viewable X> QUANT_INLINE auto const_view(X& x) noexcept {
-    const auto v = v0_1::view(x);
-    using view_type = decltype(v);
-    return tensor_view<const typename view_type::value_type, view_type::rank>(v.data(), v.extents(), v.strides());
-}
-
 /// f(slice, moments) for every slice; quantized_value(index) as above.
 template <class T, std::size_t Rank, class ValueOf>
 inline status correct_slices(const tensor_view<const T, Rank>& weights, granularity channels,
@@ -197,8 +192,8 @@ inline status correct_slices(const tensor_view<const T, Rank>& weights, granular
 template <viewable W, viewable Q>
     requires bias_detail::real_tensor<const W> && bias_detail::real_tensor<const Q>
 [[nodiscard]] inline result<paired_moments> measure_pair(const W& w, const Q& q) noexcept {
-    const auto original = bias_detail::const_view(w);
-    const auto quantized = bias_detail::const_view(q);
+    const auto original = detail::view_const(w);
+    const auto quantized = detail::view_const(q);
     static_assert(decltype(original)::rank == decltype(quantized)::rank,
                   "measure_pair: w and q must have the same rank");
     if (original.extents() != quantized.extents()) return status{errc::shape_mismatch, "q"};
@@ -220,8 +215,8 @@ template <viewable W, viewable Q>
 [[nodiscard]] inline status bias_correction(const W& weights, const Q& dequantized,
                                             std::span<channel_correction> corrections, granularity channels,
                                             correct how = correct::mean) noexcept {
-    const auto original = bias_detail::const_view(weights);
-    const auto quantized = bias_detail::const_view(dequantized);
+    const auto original = detail::view_const(weights);
+    const auto quantized = detail::view_const(dequantized);
     static_assert(decltype(original)::rank == decltype(quantized)::rank,
                   "bias_correction: weights and dequantized must have the same rank");
     if (original.extents() != quantized.extents()) return {errc::shape_mismatch, "dequantized"};
@@ -239,8 +234,8 @@ template <viewable W, viewable C>
 [[nodiscard]] inline status bias_correction(const W& weights, const C& codes, std::span<const affine_params> params,
                                             granularity params_of, std::span<channel_correction> corrections,
                                             granularity channels, correct how = correct::mean) noexcept {
-    const auto original = bias_detail::const_view(weights);
-    const auto coded = bias_detail::const_view(codes);
+    const auto original = detail::view_const(weights);
+    const auto coded = detail::view_const(codes);
     static_assert(decltype(original)::rank == decltype(coded)::rank,
                   "bias_correction: weights and codes must have the same rank");
     if (original.extents() != coded.extents()) return {errc::shape_mismatch, "codes"};
@@ -301,7 +296,7 @@ template <destination Y, viewable S>
 [[nodiscard]] inline status add_shift(Y&& outputs, const S& patch_sums, std::span<const channel_correction> corrections,
                                       float input_scale = 1) noexcept {
     const auto y = v0_1::view(outputs);
-    const auto sums = bias_detail::const_view(patch_sums);
+    const auto sums = detail::view_const(patch_sums);
     using sum_view = decltype(sums);
     using value = typename decltype(y)::value_type;
     static_assert(decltype(y)::rank == 2, "add_shift: outputs are channels by positions");
@@ -339,7 +334,7 @@ template <destination B, viewable S>
 [[nodiscard]] inline status fold_shift_into_bias(B&& bias, const S& mean_patch_sums,
                                                  std::span<const channel_correction> corrections) noexcept {
     const auto b = v0_1::view(bias);
-    const auto sums = bias_detail::const_view(mean_patch_sums);
+    const auto sums = detail::view_const(mean_patch_sums);
     using value = typename decltype(b)::value_type;
     static_assert(decltype(b)::rank == 1 && decltype(sums)::rank == 1,
                   "fold_shift_into_bias: bias and sums have rank 1");
