@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Runs to kernels: hands every run of a loop nest to a kernel that works on dense values, with the parameters that belong to it.
+// Layer 4 (quantize). No allocation; what is not dense or not of the kernel's type passes through a tile on the stack.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <quant/core/half.hpp>
+#include <quant/core/params.hpp>
+#include <quant/quantize/traverse.hpp>
+#include <quant/simd/quantize_kernels.hpp>
+#include <span>
+
+QUANT_BEGIN_TARGET
+namespace detail {
+
+/// The vector copy of the parameters of up to run_tile slices, kept while the same slices come again (row after row of a
+/// tensor whose innermost dimension owns the parameters).
+class parameter_tile {
+public:
+    explicit parameter_tile(std::span<const affine_params> params) noexcept : params_(params) {}
+
+    simd::per_element_params load(std::size_t slice, std::size_t step, [[maybe_unused]] std::size_t n) noexcept {
+        const simd::per_element_params direct{params_.data() + slice, step, scale_, lo_, hi_, zero_point_};
+#if QUANT_HAS_XSIMD
+        if (slice != slice_ || step != step_ || n > n_) {
+            for (std::size_t i = 0; i < n; ++i) {
+                const affine_params& p = direct[i];
+                scale_[i] = p.scale;
+                lo_[i] = static_cast<float>(p.format.qmin() - p.zero_point);
+                hi_[i] = static_cast<float>(p.format.qmax() - p.zero_point);
+                zero_point_[i] = p.zero_point;
+            }
+            slice_ = slice;
+            step_ = step;
+            n_ = n;
+        }
+#endif
+        return direct;
+    }
+
+private:
+    std::span<const affine_params> params_;
+    std::size_t slice_ = 0, step_ = 0, n_ = 0;
+    static constexpr std::size_t capacity =
+        QUANT_HAS_XSIMD ? run_tile : 1; // the scalar architecture reads params directly
+    float scale_[capacity], lo_[capacity], hi_[capacity];
+    std::int32_t zero_point_[capacity];
+};
+
+/// Applies `kernel(in, out, n, params, index)` to every run. In and Out are what the kernel computes with; elements of other
+/// types, and strided runs, pass through a tile on the stack.
+template <class In, class Out, class S, class D, class Kernel>
+inline void transform(const loop_nest<S, D>& nest, std::span<const affine_params> params,
+                      const Kernel& kernel) noexcept {
+    using source_type = std::remove_const_t<S>;
+    constexpr bool same_types = std::same_as<source_type, In> && std::same_as<D, Out>;
+    parameter_tile per_element(params);
+    const auto apply = [&](const In* in, Out* out, const element_run<S, D>& run, std::size_t first,
+                           std::size_t n) noexcept {
+        const simd::index_run index{run.index + first * run.index_step, run.index_step};
+        if (run.slice_step == 0)
+            kernel(in, out, n, simd::uniform_params{params[run.slice]}, index);
+        else
+            kernel(in, out, n, per_element.load(run.slice + first * run.slice_step, run.slice_step, n), index);
+    };
+    for_each_run(nest, [&](const element_run<S, D>& run) noexcept {
+        const bool dense = run.src_stride == 1 && run.dst_stride == 1;
+        if constexpr (same_types) {
+            if (dense && run.slice_step == 0) {
+                apply(run.src, run.dst, run, 0, run.n);
+                return;
+            }
+        }
+        for (std::size_t first = 0; first < run.n; first += run_tile) {
+            const std::size_t n = run.n - first < run_tile ? run.n - first : run_tile;
+            S* from = run.src + first * run.src_stride;
+            D* to = run.dst + first * run.dst_stride;
+            if constexpr (same_types) {
+                if (dense) {
+                    apply(from, to, run, first, n);
+                    continue;
+                }
+            }
+            In in[run_tile];
+            Out out[run_tile];
+            for (std::size_t i = 0; i < n; ++i) {
+                if constexpr (std::same_as<source_type, In>)
+                    in[i] = from[i * run.src_stride];
+                else
+                    in[i] = to_float(from[i * run.src_stride]);
+            }
+            apply(in, out, run, first, n);
+            for (std::size_t i = 0; i < n; ++i) {
+                if constexpr (std::same_as<D, Out>)
+                    to[i * run.dst_stride] = out[i];
+                else
+                    to[i * run.dst_stride] = from_float<D>(out[i]);
+            }
+        }
+    });
+}
+
+} // namespace detail
+QUANT_END_TARGET
