@@ -11,6 +11,7 @@
 #include <quant/calibration.hpp>
 #include <quant/core.hpp>
 #include <quant/message.hpp>
+#include <quant/packing.hpp>
 #include <quant/per_channel.hpp>
 #include <quant/uniform.hpp>
 #include <quant/version.hpp>

@@ -10,4 +10,5 @@
 // Source of the formulas: docs/numerics.md; Jacob et al. 2018 (arXiv 1712.05877) for the affine scheme.
 
 #include <quant/core.hpp>
+#include <quant/quantize/packing.hpp>
 #include <quant/quantize/quantize.hpp>

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
+#include "archs.hpp"
 #include "reference/quantize.hpp"
 #include <array>
+#include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cstddef>
 #include <cstdint>
-#include <quant/core/packing.hpp>
+#include <limits>
 #include <quant/core/random.hpp>
+#include <quant/packing.hpp>
+#include <quant/simd/pack.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -50,7 +54,63 @@ template <class Code, class Byte> int mistakes(code_format format, std::size_t n
     return wrong;
 }
 
+/// Packs and unpacks `n` codes of `bits` on one architecture between arrays that start `offset` elements into their memory and
+/// end with it, except for canaries. The codes carry bits above their width, which must not show.
+template <class Arch, class Code> int kernel_mistakes(unsigned bits, std::size_t n, std::size_t offset) {
+    constexpr std::uint8_t canary = 0xA5;
+    constexpr bool is_signed = std::numeric_limits<Code>::is_signed;
+    std::vector<Code> codes;
+    for (std::size_t i = 0; i < offset + n; ++i)
+        codes.push_back(static_cast<Code>(quant::random_bits(n, bits, i) >> 7));
+    const std::vector<Code> source(codes.begin() + static_cast<std::ptrdiff_t>(offset), codes.end());
+    const std::vector<std::uint8_t> expected = pack_bits(source, static_cast<int>(bits));
+    std::vector<std::uint8_t> packed(offset + expected.size() + 3, canary);
+    quant::simd::pack_codes<Arch>(codes.data() + offset, packed.data() + offset, n, bits);
+    int wrong = 0;
+    for (std::size_t i = 0; i < packed.size(); ++i) {
+        const bool inside = i >= offset && i - offset < expected.size();
+        wrong += packed[i] != (inside ? expected[i - offset] : canary);
+    }
+    packed.resize(offset + expected.size()); // so that a sanitizer sees a read past the end
+    packed.shrink_to_fit();
+    std::vector<Code> back(offset + n + 3, static_cast<Code>(canary));
+    quant::simd::unpack_codes<Arch>(packed.data() + offset, back.data() + offset, n, bits, is_signed);
+    const auto levels = std::int32_t{1} << bits;
+    for (std::size_t i = 0; i < back.size(); ++i) {
+        Code value = static_cast<Code>(canary);
+        if (i >= offset && i - offset < n) {
+            std::int32_t v = static_cast<std::int32_t>(source[i - offset]) & (levels - 1);
+            if (is_signed && v >= levels / 2) v -= levels;
+            value = static_cast<Code>(v);
+        }
+        wrong += back[i] != value;
+    }
+    return wrong;
+}
+
 } // namespace
+
+TEMPLATE_LIST_TEST_CASE("every architecture packs the documented bits, at every width, length and offset", "[packing]",
+                        test::archs) {
+    // 256 codes are the longest step: 2 bits in the widest registers.
+    for (unsigned bits = 1; bits <= 16; bits = bits == 8 ? 16 : bits + 1) {
+        int wrong = 0;
+        for (std::size_t n = 0; n <= 2 * 256 + 3; ++n) {
+            const std::size_t offset = n % 5;
+            if (bits <= 8)
+                wrong += kernel_mistakes<TestType, std::int8_t>(bits, n, offset) +
+                         kernel_mistakes<TestType, std::uint8_t>(bits, n, offset);
+            if (n % 7 == 0 || n < 40)
+                wrong += kernel_mistakes<TestType, std::int16_t>(bits, n, offset) +
+                         kernel_mistakes<TestType, std::uint16_t>(bits, n, offset);
+        }
+        for (std::size_t offset = 0; offset < 64; ++offset)
+            if (bits <= 8) wrong += kernel_mistakes<TestType, std::int8_t>(bits, 1500 + 3 * offset, offset);
+        wrong += kernel_mistakes<TestType, std::int16_t>(bits, 2500, 1); // more than a tile
+        INFO("bits " << bits);
+        CHECK(wrong == 0);
+    }
+}
 
 TEST_CASE("packing follows the bit order and unpacking is its inverse, at every width and remainder", "[packing]") {
     for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {

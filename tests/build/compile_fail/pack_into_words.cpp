@@ -1,6 +1,6 @@
 // expect: no matching function
 // SPDX-License-Identifier: MIT
-#include <quant/core/packing.hpp>
+#include <quant/packing.hpp>
 #include <vector>
 
 const std::vector<std::int8_t> codes;

@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Codes to and from the dense bit stream of core/packing.hpp, many at a time. Layer 2 (simd).
+//
+// Packing is a tree: neighbouring codes are joined to pairs, pairs to fours, fours to eights (`bits` whole bytes), and what
+// then stands between the eights is squeezed out. Unpacking cuts a 16-bit window out of the stream for every code and
+// multiplies it into place. The generic twin does the same in 64-bit words; every architecture gives its bytes. Any alignment;
+// no byte past the end is read or written.
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <quant/core/packing.hpp>
+#include <quant/simd/arch.hpp>
+#include <type_traits>
+
+QUANT_BEGIN_TARGET
+namespace simd {
+namespace detail {
+
+// ---- 64-bit words ---------------------------------------------------------------------------------------------------------
+
+/// Eight codes in the eight bytes of a word, and the same in its lowest 8 * Bits bits.
+template <unsigned Bits> struct word_of_codes {
+    /// The lowest `Used` bits of every `Width`.
+    template <unsigned Width, unsigned Used> static constexpr std::uint64_t lowest() noexcept {
+        std::uint64_t word = 0;
+        for (unsigned at = 0; at < 64; at += Width) word |= ((std::uint64_t{1} << Used) - 1) << at;
+        return word;
+    }
+    /// Moves the upper half of every 2 * Half bits down to the lower one, of which `Used` bits are in use; and back.
+    template <unsigned Half, unsigned Used> static QUANT_INLINE std::uint64_t join(std::uint64_t x) noexcept {
+        constexpr std::uint64_t lower = lowest<2 * Half, Used>();
+        return (x & lower) | ((x & (lower << Half)) >> (Half - Used));
+    }
+    template <unsigned Half, unsigned Used> static QUANT_INLINE std::uint64_t part(std::uint64_t x) noexcept {
+        constexpr std::uint64_t lower = lowest<2 * Half, Used>();
+        return (x & lower) | ((x << (Half - Used)) & (lower << Half));
+    }
+    static QUANT_INLINE std::uint64_t pack(std::uint64_t x) noexcept {
+        return join<32, 4 * Bits>(join<16, 2 * Bits>(join<8, Bits>(x)));
+    }
+    static QUANT_INLINE std::uint64_t unpack(std::uint64_t x, bool is_signed) noexcept {
+        constexpr std::uint64_t top = lowest<8, 1>() << 7;
+        const std::uint64_t sign = is_signed ? lowest<8, 1>() << (Bits - 1) : 0;
+        const std::uint64_t raw = part<8, Bits>(part<16, 2 * Bits>(part<32, 4 * Bits>(x)));
+        return (((raw ^ sign) | top) - sign) ^ top; // per byte (raw ^ sign) - sign: the top bit keeps borrows inside
+    }
+};
+
+/// What is left when the registers are done: words, and the definition for the last few codes.
+template <unsigned Bits>
+inline void pack_in_words(const std::uint8_t* codes, std::uint8_t* packed, std::size_t n) noexcept {
+    if constexpr (std::endian::native == std::endian::little) {
+        for (; n >= 64;
+             codes += 8, packed += Bits, n -= 8) { // a word is written whole: the next ones overwrite its rest
+            std::uint64_t word;
+            std::memcpy(&word, codes, 8);
+            word = word_of_codes<Bits>::pack(word);
+            std::memcpy(packed, &word, 8);
+        }
+        for (; n >= 8; codes += 8, packed += Bits, n -= 8) {
+            std::uint64_t word;
+            std::memcpy(&word, codes, 8);
+            word = word_of_codes<Bits>::pack(word);
+            std::memcpy(packed, &word, Bits);
+        }
+    }
+    core_detail::pack_words(codes, packed, n, Bits);
+}
+template <unsigned Bits>
+inline void unpack_in_words(const std::uint8_t* packed, std::uint8_t* codes, std::size_t n, bool is_signed) noexcept {
+    if constexpr (std::endian::native == std::endian::little) {
+        for (; n >= 64; packed += Bits, codes += 8, n -= 8) {
+            std::uint64_t word;
+            std::memcpy(&word, packed, 8); // reads into the next words
+            word = word_of_codes<Bits>::unpack(word, is_signed);
+            std::memcpy(codes, &word, 8);
+        }
+        for (; n >= 8; packed += Bits, codes += 8, n -= 8) {
+            std::uint64_t word = 0;
+            std::memcpy(&word, packed, Bits);
+            word = word_of_codes<Bits>::unpack(word, is_signed);
+            std::memcpy(codes, &word, 8);
+        }
+    }
+    if (is_signed)
+        core_detail::unpack_words(packed, reinterpret_cast<std::int8_t*>(codes), n, Bits, true);
+    else
+        core_detail::unpack_words(packed, codes, n, Bits, false);
+}
+
+// ---- registers ------------------------------------------------------------------------------------------------------------
+// The operations below work in lanes of 16 bytes on every width of register, so that the algorithms are written once.
+
+template <class Arch> struct byte_register { using type = void; };
+
+#if QUANT_HAS_XSIMD && defined(__SSSE3__)
+struct byte_register_128 {
+    using type = __m128i;
+    static constexpr std::size_t size = 16;
+    static QUANT_INLINE type load(const void* p) noexcept { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+    static QUANT_INLINE void keep(void* p, type x) noexcept { _mm_storeu_si128(static_cast<__m128i*>(p), x); }
+    /// The same 16 bytes in every lane.
+    static QUANT_INLINE type lanes(const std::uint8_t (&p)[16]) noexcept { return load(p); }
+    static QUANT_INLINE type all8(int x) noexcept { return _mm_set1_epi8(static_cast<char>(x)); }
+    static QUANT_INLINE type all16(int x) noexcept { return _mm_set1_epi16(static_cast<short>(x)); }
+    static QUANT_INLINE type all32(std::uint32_t x) noexcept { return _mm_set1_epi32(static_cast<int>(x)); }
+    static QUANT_INLINE type all64(std::uint64_t x) noexcept { return _mm_set1_epi64x(static_cast<long long>(x)); }
+    static QUANT_INLINE type both(type a, type b) noexcept { return _mm_and_si128(a, b); }
+    static QUANT_INLINE type flip(type a, type b) noexcept { return _mm_xor_si128(a, b); }
+    /// Bits of `a` where `mask` is set, of `b` elsewhere.
+    static QUANT_INLINE type pick(type mask, type a, type b) noexcept {
+        return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
+    }
+    static QUANT_INLINE type less8(type a, type b) noexcept { return _mm_sub_epi8(a, b); }
+    static QUANT_INLINE type shuffle(type x, type from) noexcept { return _mm_shuffle_epi8(x, from); }
+    static QUANT_INLINE type add_pairs8(type weights, type x) noexcept { return _mm_maddubs_epi16(weights, x); }
+    static QUANT_INLINE type add_pairs16(type x, type weights) noexcept { return _mm_madd_epi16(x, weights); }
+    static QUANT_INLINE type times16(type a, type b) noexcept { return _mm_mullo_epi16(a, b); }
+    template <int N> static QUANT_INLINE type left16(type x) noexcept { return _mm_slli_epi16(x, N); }
+    template <int N> static QUANT_INLINE type right16(type x) noexcept { return _mm_srli_epi16(x, N); }
+    template <int N> static QUANT_INLINE type left32(type x) noexcept { return _mm_slli_epi32(x, N); }
+    template <int N> static QUANT_INLINE type right64(type x) noexcept { return _mm_srli_epi64(x, N); }
+    /// 16-bit elements below 256 of a and b to bytes; the lanes of the result are put in order by `order2`, or by `order4`
+    /// after doing it twice.
+    static QUANT_INLINE type narrow(type a, type b) noexcept { return _mm_packus_epi16(a, b); }
+    static QUANT_INLINE type order2(type x) noexcept { return x; }
+    static QUANT_INLINE type order4(type x) noexcept { return x; }
+    /// size / 2 (size / 4) bytes to 16-bit (32-bit) elements.
+    static QUANT_INLINE type load_as16(const std::uint8_t* p) noexcept {
+        return _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), _mm_setzero_si128());
+    }
+    static QUANT_INLINE type load_as32(const std::uint8_t* p) noexcept {
+        std::int32_t word;
+        std::memcpy(&word, p, 4);
+        const type bytes = _mm_unpacklo_epi8(_mm_cvtsi32_si128(word), _mm_setzero_si128());
+        return _mm_unpacklo_epi16(bytes, _mm_setzero_si128());
+    }
+    /// The lowest `Count` (even) bytes of every lane, one lane after the other; touches `size` bytes.
+    template <int Count> static QUANT_INLINE void keep_lanes(std::uint8_t* p, type x) noexcept { keep(p, x); }
+    template <int Count> static QUANT_INLINE type load_lanes(const std::uint8_t* p) noexcept { return load(p); }
+    /// size / 8 bytes: the lowest bit of every byte, and every bit as a byte of `one` or zero.
+    static QUANT_INLINE void keep_bits(std::uint8_t* p, type x) noexcept {
+        const int bits = _mm_movemask_epi8(_mm_slli_epi16(x, 7));
+        std::memcpy(p, &bits, 2);
+    }
+    static QUANT_INLINE type load_bits(const std::uint8_t* p, type one) noexcept {
+        std::uint16_t bits;
+        std::memcpy(&bits, p, 2);
+        const type order = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+        const type bit = _mm_set1_epi64x(static_cast<long long>(0x8040201008040201));
+        const type mine = _mm_and_si128(_mm_shuffle_epi8(_mm_set1_epi16(static_cast<short>(bits)), order), bit);
+        return _mm_and_si128(_mm_cmpeq_epi8(mine, bit), one);
+    }
+};
+template <class Arch>
+    requires std::is_base_of_v<xsimd::ssse3, Arch>
+struct byte_register<Arch> {
+    using type = byte_register_128;
+};
+#endif
+
+#if QUANT_HAS_XSIMD && defined(__AVX2__)
+struct byte_register_256 {
+    using type = __m256i;
+    static constexpr std::size_t size = 32;
+    static QUANT_INLINE type load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+    static QUANT_INLINE void keep(void* p, type x) noexcept { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
+    static QUANT_INLINE type lanes(const std::uint8_t (&p)[16]) noexcept {
+        return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static QUANT_INLINE type all8(int x) noexcept { return _mm256_set1_epi8(static_cast<char>(x)); }
+    static QUANT_INLINE type all16(int x) noexcept { return _mm256_set1_epi16(static_cast<short>(x)); }
+    static QUANT_INLINE type all32(std::uint32_t x) noexcept { return _mm256_set1_epi32(static_cast<int>(x)); }
+    static QUANT_INLINE type all64(std::uint64_t x) noexcept { return _mm256_set1_epi64x(static_cast<long long>(x)); }
+    static QUANT_INLINE type both(type a, type b) noexcept { return _mm256_and_si256(a, b); }
+    static QUANT_INLINE type flip(type a, type b) noexcept { return _mm256_xor_si256(a, b); }
+    static QUANT_INLINE type pick(type mask, type a, type b) noexcept {
+        return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
+    }
+    static QUANT_INLINE type less8(type a, type b) noexcept { return _mm256_sub_epi8(a, b); }
+    static QUANT_INLINE type shuffle(type x, type from) noexcept { return _mm256_shuffle_epi8(x, from); }
+    static QUANT_INLINE type add_pairs8(type weights, type x) noexcept { return _mm256_maddubs_epi16(weights, x); }
+    static QUANT_INLINE type add_pairs16(type x, type weights) noexcept { return _mm256_madd_epi16(x, weights); }
+    static QUANT_INLINE type times16(type a, type b) noexcept { return _mm256_mullo_epi16(a, b); }
+    template <int N> static QUANT_INLINE type left16(type x) noexcept { return _mm256_slli_epi16(x, N); }
+    template <int N> static QUANT_INLINE type right16(type x) noexcept { return _mm256_srli_epi16(x, N); }
+    template <int N> static QUANT_INLINE type left32(type x) noexcept { return _mm256_slli_epi32(x, N); }
+    template <int N> static QUANT_INLINE type right64(type x) noexcept { return _mm256_srli_epi64(x, N); }
+    static QUANT_INLINE type narrow(type a, type b) noexcept { return _mm256_packus_epi16(a, b); }
+    static QUANT_INLINE type order2(type x) noexcept { return _mm256_permute4x64_epi64(x, 0xD8); }
+    static QUANT_INLINE type order4(type x) noexcept {
+        return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    }
+    static QUANT_INLINE type load_as16(const std::uint8_t* p) noexcept {
+        return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static QUANT_INLINE type load_as32(const std::uint8_t* p) noexcept {
+        return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    }
+    template <int Count> static QUANT_INLINE void keep_lanes(std::uint8_t* p, type x) noexcept {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(x));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p + Count), _mm256_extracti128_si256(x, 1));
+    }
+    template <int Count> static QUANT_INLINE type load_lanes(const std::uint8_t* p) noexcept {
+        const __m256i low = _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return _mm256_inserti128_si256(low, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + Count)), 1);
+    }
+    static QUANT_INLINE void keep_bits(std::uint8_t* p, type x) noexcept {
+        const int bits = _mm256_movemask_epi8(_mm256_slli_epi16(x, 7));
+        std::memcpy(p, &bits, 4);
+    }
+    static QUANT_INLINE type load_bits(const std::uint8_t* p, type one) noexcept {
+        std::int32_t bits;
+        std::memcpy(&bits, p, 4);
+        const type order = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+        const type bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201));
+        const type mine = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), order), bit);
+        return _mm256_and_si256(_mm256_cmpeq_epi8(mine, bit), one);
+    }
+};
+template <class Arch>
+    requires std::is_base_of_v<xsimd::avx2, Arch>
+struct byte_register<Arch> {
+    using type = byte_register_256;
+};
+#endif
+
+#if QUANT_HAS_XSIMD && defined(__AVX512BW__)
+/// From which 16-bit element of the lanes an element of the stream comes (Squeeze), and the way back.
+template <int Count, bool Squeeze>
+inline constexpr auto word_order = [] {
+    std::array<std::uint16_t, 32> order{};
+    for (std::size_t lane = 0; lane < 4; ++lane)
+        for (std::size_t w = 0; w < Count / 2; ++w) {
+            const std::size_t in_stream = lane * (Count / 2) + w, in_lanes = 8 * lane + w;
+            order[Squeeze ? in_stream : in_lanes] = static_cast<std::uint16_t>(Squeeze ? in_lanes : in_stream);
+        }
+    return order;
+}();
+// Where an intrinsic has a form with a mask of ones, that one: the other reads an undefined register, of which g++ 12 warns.
+struct byte_register_512 {
+    using type = __m512i;
+    static constexpr std::size_t size = 64;
+    static QUANT_INLINE type load(const void* p) noexcept { return _mm512_loadu_si512(p); }
+    static QUANT_INLINE void keep(void* p, type x) noexcept { _mm512_storeu_si512(p, x); }
+    static QUANT_INLINE type lanes(const std::uint8_t (&p)[16]) noexcept {
+        return _mm512_maskz_broadcast_i32x4(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static QUANT_INLINE type all8(int x) noexcept { return _mm512_set1_epi8(static_cast<char>(x)); }
+    static QUANT_INLINE type all16(int x) noexcept { return _mm512_set1_epi16(static_cast<short>(x)); }
+    static QUANT_INLINE type all32(std::uint32_t x) noexcept { return _mm512_set1_epi32(static_cast<int>(x)); }
+    static QUANT_INLINE type all64(std::uint64_t x) noexcept { return _mm512_set1_epi64(static_cast<long long>(x)); }
+    static QUANT_INLINE type both(type a, type b) noexcept { return _mm512_and_si512(a, b); }
+    static QUANT_INLINE type flip(type a, type b) noexcept { return _mm512_xor_si512(a, b); }
+    static QUANT_INLINE type pick(type mask, type a, type b) noexcept {
+        return _mm512_ternarylogic_epi64(mask, a, b, 0xCA);
+    }
+    static QUANT_INLINE type less8(type a, type b) noexcept { return _mm512_sub_epi8(a, b); }
+    static QUANT_INLINE type shuffle(type x, type from) noexcept { return _mm512_shuffle_epi8(x, from); }
+    static QUANT_INLINE type add_pairs8(type weights, type x) noexcept { return _mm512_maddubs_epi16(weights, x); }
+    static QUANT_INLINE type add_pairs16(type x, type weights) noexcept { return _mm512_madd_epi16(x, weights); }
+    static QUANT_INLINE type times16(type a, type b) noexcept { return _mm512_mullo_epi16(a, b); }
+    template <int N> static QUANT_INLINE type left16(type x) noexcept { return _mm512_slli_epi16(x, N); }
+    template <int N> static QUANT_INLINE type right16(type x) noexcept { return _mm512_srli_epi16(x, N); }
+    template <int N> static QUANT_INLINE type left32(type x) noexcept { return _mm512_maskz_slli_epi32(0xFFFF, x, N); }
+    template <int N> static QUANT_INLINE type right64(type x) noexcept { return _mm512_maskz_srli_epi64(0xFF, x, N); }
+    static QUANT_INLINE type narrow(type a, type b) noexcept { return _mm512_packus_epi16(a, b); }
+    static QUANT_INLINE type order2(type x) noexcept {
+        return _mm512_maskz_permutexvar_epi64(0xFF, _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), x);
+    }
+    static QUANT_INLINE type order4(type x) noexcept {
+        const type order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        return _mm512_maskz_permutexvar_epi32(0xFFFF, order, x);
+    }
+    static QUANT_INLINE type load_as16(const std::uint8_t* p) noexcept {
+        return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static QUANT_INLINE type load_as32(const std::uint8_t* p) noexcept {
+        return _mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    template <int Count> static QUANT_INLINE void keep_lanes(std::uint8_t* p, type x) noexcept {
+        keep(p, _mm512_maskz_permutexvar_epi16(0xFFFFFFFF, load(word_order<Count, true>.data()), x));
+    }
+    template <int Count> static QUANT_INLINE type load_lanes(const std::uint8_t* p) noexcept {
+        return _mm512_maskz_permutexvar_epi16(0xFFFFFFFF, load(word_order<Count, false>.data()), load(p));
+    }
+    static QUANT_INLINE void keep_bits(std::uint8_t* p, type x) noexcept {
+        const std::uint64_t bits = _mm512_test_epi8_mask(x, all8(1));
+        std::memcpy(p, &bits, 8);
+    }
+    static QUANT_INLINE type load_bits(const std::uint8_t* p, type one) noexcept {
+        std::uint64_t bits;
+        std::memcpy(&bits, p, 8);
+        return _mm512_maskz_mov_epi8(bits, one);
+    }
+};
+template <class Arch>
+    requires std::is_base_of_v<xsimd::avx512bw, Arch>
+struct byte_register<Arch> {
+    using type = byte_register_512;
+};
+#endif
+
+// ---- in registers ---------------------------------------------------------------------------------------------------------
+
+/// Constants of the widths that no power of two divides: where bytes go within a lane of 16 codes.
+template <int Bits> struct lane_pattern {
+    std::uint8_t squeeze[16]; ///< two eights of codes: `Bits` bytes from 0 and from 8 on, moved together
+    std::uint8_t even[16];    ///< for code 2t the two bytes its bits begin in
+    std::uint8_t odd[16];
+    std::uint8_t even_factor[16]; ///< 2^k, little-endian: moves code 2t to the highest bits of 16
+    std::uint8_t odd_factor[16];  ///< moves code 2t + 1 to bit 8
+};
+template <int Bits> constexpr lane_pattern<Bits> make_lane_pattern() noexcept {
+    lane_pattern<Bits> p{};
+    for (int i = 0; i < 16; ++i)
+        p.squeeze[i] = static_cast<std::uint8_t>(i < Bits ? i : (i < 2 * Bits ? 8 + i - Bits : 0x80));
+    for (int t = 0; t < 8; ++t) {
+        const int even = 2 * t * Bits, odd = even + Bits;
+        for (int b = 0; b < 2; ++b) {
+            p.even[2 * t + b] = static_cast<std::uint8_t>(even / 8 + b);
+            p.odd[2 * t + b] = static_cast<std::uint8_t>(odd / 8 + b);
+            p.even_factor[2 * t + b] = static_cast<std::uint8_t>((1 << (16 - Bits - even % 8)) >> (8 * b));
+            p.odd_factor[2 * t + b] = static_cast<std::uint8_t>((1 << (8 - odd % 8)) >> (8 * b));
+        }
+    }
+    return p;
+}
+template <int Bits> inline constexpr lane_pattern<Bits> lane_pattern_of = make_lane_pattern<Bits>();
+
+/// Packs what registers can, from the front; returns how many codes that was, a multiple of 8.
+template <class R, int Bits>
+QUANT_INLINE std::size_t pack_in_registers(const std::uint8_t* codes, std::uint8_t* packed, std::size_t n) noexcept {
+    using reg = typename R::type;
+    constexpr std::size_t size = R::size;
+    std::size_t i = 0;
+    if constexpr (Bits == 1) {
+        for (; i + size <= n; i += size) R::keep_bits(packed + i / 8, R::load(codes + i));
+    } else if constexpr (Bits == 2 || Bits == 4) {
+        const reg mask = R::all8((1 << Bits) - 1), pair = R::all16((1 << (8 + Bits)) + 1);
+        const auto pairs = [&](std::size_t at) { // in 16-bit elements, of 2 * Bits bits each
+            return R::add_pairs8(pair, R::both(R::load(codes + at), mask));
+        };
+        if constexpr (Bits == 4) {
+            for (; i + 2 * size <= n; i += 2 * size)
+                R::keep(packed + i / 2, R::order2(R::narrow(pairs(i), pairs(i + size))));
+        } else {
+            const reg four = R::all16((1 << 12) + 1);
+            for (; i + 4 * size <= n; i += 4 * size) {
+                const reg ab = R::add_pairs8(four, R::narrow(pairs(i), pairs(i + size)));
+                const reg cd = R::add_pairs8(four, R::narrow(pairs(i + 2 * size), pairs(i + 3 * size)));
+                R::keep(packed + i / 4, R::order4(R::narrow(ab, cd)));
+            }
+        }
+    } else {
+        const reg mask = R::all8((1 << Bits) - 1), pair = R::all16((1 << (8 + Bits)) + 1);
+        const reg four = R::all32((std::uint32_t{1} << (16 + 2 * Bits)) + 1);
+        const reg low_four = R::all64((std::uint64_t{1} << (4 * Bits)) - 1);
+        const reg squeeze = R::lanes(lane_pattern_of<Bits>.squeeze);
+        // A store is whole registers: it writes past its codes' bytes, which the codes after it must cover.
+        constexpr std::size_t covered = (8 * size + Bits - 1) / Bits;
+        for (; i + covered + 8 <= n; i += size) {
+            const reg pairs = R::add_pairs8(pair, R::both(R::load(codes + i), mask));
+            const reg fours = R::add_pairs16(pairs, four);
+            const reg eights = R::pick(low_four, fours, R::template right64<32 - 4 * Bits>(fours));
+            R::template keep_lanes<2 * Bits>(packed + i / 8 * Bits, R::shuffle(eights, squeeze));
+        }
+    }
+    return i;
+}
+
+/// The inverse.
+template <class R, int Bits>
+QUANT_INLINE std::size_t unpack_in_registers(const std::uint8_t* packed, std::uint8_t* codes, std::size_t n,
+                                             bool is_signed) noexcept {
+    using reg = typename R::type;
+    constexpr std::size_t size = R::size;
+    std::size_t i = 0;
+    if constexpr (Bits == 1) {
+        const reg one = R::all8(is_signed ? -1 : 1);
+        for (; i + size <= n; i += size) R::keep(codes + i, R::load_bits(packed + i / 8, one));
+    } else if constexpr (Bits == 2 || Bits == 4) {
+        // The value of every raw code, sign and all, from a table of 16 bytes.
+        alignas(16) std::uint8_t values[16];
+        const int sign = is_signed ? 1 << (Bits - 1) : 0;
+        for (int raw = 0; raw < 16; ++raw)
+            values[raw] = static_cast<std::uint8_t>(((raw & ((1 << Bits) - 1)) ^ sign) - sign);
+        const reg table = R::lanes(values);
+        if constexpr (Bits == 4) {
+            const reg low = R::all16(0x000F), high = R::all16(0x0F00);
+            for (; i + size <= n; i += size) {
+                const reg bytes = R::load_as16(packed + i / 2);
+                const reg raw = R::pick(low, bytes, R::both(R::template left16<4>(bytes), high));
+                R::keep(codes + i, R::shuffle(table, raw));
+            }
+        } else {
+            const reg mask = R::all8(3), low = R::all32(0x0000FFFF), low8 = R::all16(0x00FF);
+            for (; i + size <= n; i += size) {
+                const reg bytes = R::load_as32(packed + i / 4);
+                const reg fours = R::pick(low, bytes, R::template left32<12>(bytes));
+                const reg spread = R::pick(low8, fours, R::template left16<6>(fours));
+                R::keep(codes + i, R::shuffle(table, R::both(spread, mask)));
+            }
+        }
+    } else {
+        constexpr auto& pattern = lane_pattern_of<Bits>;
+        const reg even = R::lanes(pattern.even), odd = R::lanes(pattern.odd);
+        const reg even_factor = R::lanes(pattern.even_factor), odd_factor = R::lanes(pattern.odd_factor);
+        const reg high = R::all16(((1 << Bits) - 1) << 8), sign = R::all8(is_signed ? 1 << (Bits - 1) : 0);
+        constexpr std::size_t covered = (8 * size + Bits - 1) / Bits; // a load reads whole registers
+        for (; i + covered + 8 <= n; i += size) {
+            const reg lanes = R::template load_lanes<2 * Bits>(packed + i / 8 * Bits);
+            const reg low_code = R::template right16<16 - Bits>(R::times16(R::shuffle(lanes, even), even_factor));
+            const reg high_code = R::times16(R::shuffle(lanes, odd), odd_factor);
+            R::keep(codes + i, R::less8(R::flip(R::pick(high, high_code, low_code), sign), sign));
+        }
+    }
+    return i;
+}
+
+/// Calls f(std::integral_constant<int, bits>) for a width of 1 to 7.
+template <class F> QUANT_INLINE void with_width(unsigned bits, F f) noexcept {
+    switch (bits) {
+    case 1: return f(std::integral_constant<int, 1>{});
+    case 2: return f(std::integral_constant<int, 2>{});
+    case 3: return f(std::integral_constant<int, 3>{});
+    case 4: return f(std::integral_constant<int, 4>{});
+    case 5: return f(std::integral_constant<int, 5>{});
+    case 6: return f(std::integral_constant<int, 6>{});
+    default: return f(std::integral_constant<int, 7>{});
+    }
+}
+
+inline constexpr std::size_t packing_tile = 1024; ///< codes cut from 16 to 8 bits, or extended, at a time
+
+} // namespace detail
+
+/// Packs n codes of `bits` (1 to 8, 16) bits; bits of a code above that are cut off. Writes packed_bytes bytes. Bit-exact.
+template <class Arch = native, code_storage Code>
+inline void pack_codes(const Code* codes, std::uint8_t* packed, std::size_t n, unsigned bits) noexcept {
+    using namespace detail;
+    if constexpr (is_scalar<Arch>) {
+        core_detail::pack_words(codes, packed, n, bits);
+    } else if constexpr (sizeof(Code) == 2) {
+        if (bits == 16 && std::endian::native == std::endian::little) {
+            if (n != 0) std::memcpy(packed, codes, 2 * n);
+        } else if (bits == 16) {
+            core_detail::pack_words(codes, packed, n, bits);
+        } else {
+            std::uint8_t low[packing_tile];
+            for (std::size_t i = 0; i < n; i += packing_tile, packed += packing_tile / 8 * bits) {
+                const std::size_t count = n - i < packing_tile ? n - i : packing_tile;
+                for (std::size_t j = 0; j < count; ++j) low[j] = static_cast<std::uint8_t>(codes[i + j]);
+                simd::pack_codes<Arch>(low, packed, count, bits);
+            }
+        }
+    } else if (bits == 8) {
+        if (n != 0) std::memcpy(packed, codes, n);
+    } else {
+        const auto* from = reinterpret_cast<const std::uint8_t*>(codes); // the sign is bits like any other
+        with_width(bits, [&](auto width) {
+            std::size_t done = 0;
+            using registers = typename byte_register<Arch>::type;
+            if constexpr (!std::is_void_v<registers>) done = pack_in_registers<registers, width()>(from, packed, n);
+            pack_in_words<width()>(from + done, packed + done / 8 * width(), n - done);
+        });
+    }
+}
+
+/// The inverse: reads packed_bytes bytes, extends the sign of signed codes. Bit-exact.
+template <class Arch = native, code_storage Code>
+inline void unpack_codes(const std::uint8_t* packed, Code* codes, std::size_t n, unsigned bits,
+                         bool is_signed) noexcept {
+    using namespace detail;
+    if constexpr (is_scalar<Arch>) {
+        core_detail::unpack_words(packed, codes, n, bits, is_signed);
+    } else if constexpr (sizeof(Code) == 2) {
+        if (bits == 16 && std::endian::native == std::endian::little) {
+            if (n != 0) std::memcpy(codes, packed, 2 * n);
+        } else if (bits == 16) {
+            core_detail::unpack_words(packed, codes, n, bits, is_signed);
+        } else {
+            std::uint8_t narrow[packing_tile];
+            for (std::size_t i = 0; i < n; i += packing_tile, packed += packing_tile / 8 * bits) {
+                const std::size_t count = n - i < packing_tile ? n - i : packing_tile;
+                simd::unpack_codes<Arch>(packed, narrow, count, bits, is_signed);
+                if (is_signed)
+                    for (std::size_t j = 0; j < count; ++j)
+                        codes[i + j] = static_cast<Code>(static_cast<std::int8_t>(narrow[j]));
+                else
+                    for (std::size_t j = 0; j < count; ++j) codes[i + j] = narrow[j];
+            }
+        }
+    } else if (bits == 8) {
+        if (n != 0) std::memcpy(codes, packed, n);
+    } else {
+        auto* to = reinterpret_cast<std::uint8_t*>(codes);
+        with_width(bits, [&](auto width) {
+            std::size_t done = 0;
+            using registers = typename byte_register<Arch>::type;
+            if constexpr (!std::is_void_v<registers>)
+                done = unpack_in_registers<registers, width()>(packed, to, n, is_signed);
+            unpack_in_words<width()>(packed + done / 8 * width(), to + done, n - done, is_signed);
+        });
+    }
+}
+
+} // namespace simd
+QUANT_END_TARGET
