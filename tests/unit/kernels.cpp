@@ -101,8 +101,7 @@ template <class Arch, code_storage Code> std::size_t quantize_mistakes() {
 /// Parameters per element, as the vector loop and as the scalar tail read them.
 template <std::size_t N> struct element_params {
     std::array<affine_params, 2 * N> params{}; // every second one is used: step 2
-    std::array<float, N> scale{}, lo{}, hi{};
-    std::array<std::int32_t, N> zero_point{};
+    simd::per_element_arrays<N> arrays;
 
     template <code_storage Code> void fill() {
         const quant::code_format full = quant::full_range_format<Code>;
@@ -112,14 +111,13 @@ template <std::size_t N> struct element_params {
                                   f.qmin() + static_cast<std::int32_t>(i) % f.levels(), f};
             params[2 * i] = p;
             params[2 * i + 1] = {1e9f, 0, quant::uint1}; // must not be read
-            scale[i] = p.scale;
-            lo[i] = static_cast<float>(f.qmin() - p.zero_point);
-            hi[i] = static_cast<float>(f.qmax() - p.zero_point);
-            zero_point[i] = p.zero_point;
         }
+        arrays.load(params.data(), 2, N);
     }
     simd::per_element_params from(std::size_t i) const {
-        return {params.data() + 2 * i, 2, scale.data() + i, lo.data() + i, hi.data() + i, zero_point.data() + i};
+        const simd::per_element_params p = arrays.view(params.data(), 2);
+        return {p.params + 2 * i, 2,          p.scale + i, p.inv_scale + i, p.lo + i, p.hi + i,
+                p.zero_point + i, p.corrects, p.same};
     }
 };
 

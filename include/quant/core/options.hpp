@@ -2,6 +2,7 @@
 #pragma once
 // The named choices a quantizer leaves to its user, with the defaults an expert would take. Layer 1 (core).
 
+#include <cstddef>
 #include <cstdint>
 #include <quant/config.hpp>
 
@@ -33,6 +34,18 @@ enum class nan_policy : std::uint8_t {
     unchecked,     ///< the caller has proved that there is none; a NaN then becomes an unspecified code in [qmin, qmax]
 };
 
+/// How a result is written: a matter of speed alone, never of its bytes (simd/memory.hpp).
+/// automatic: results larger than `stream_above` bytes go past the caches; the default is the last-level cache of today's servers,
+/// a program that knows its machine says {.stream_above = its size}. cached, streaming: never, always.
+struct store_policy {
+    std::size_t stream_above = std::size_t{1} << 25; // 32 MiB, 2^25
+    static const store_policy automatic, cached, streaming;
+    friend constexpr bool operator==(const store_policy&, const store_policy&) = default;
+};
+inline constexpr store_policy store_policy::automatic{};
+inline constexpr store_policy store_policy::cached{static_cast<std::size_t>(-1)};
+inline constexpr store_policy store_policy::streaming{0};
+
 /// When statistics of an activation were taken, relative to the ReLU that follows it.
 enum class statistics : std::uint8_t { unspecified, before_relu, after_relu };
 
@@ -41,6 +54,7 @@ struct quantize_options {
     rounding round = rounding::nearest_even;
     scale_by divide = scale_by::division;
     nan_policy nan = nan_policy::to_zero_point;
+    store_policy stores{};    ///< ordinary or streaming stores
     std::uint64_t seed = 0;   ///< stochastic rounding only
     std::uint64_t stream = 0; ///< stochastic rounding only: separates tensors that share a seed
     std::uint64_t first_index =

@@ -22,31 +22,26 @@ public:
     explicit parameter_tile(std::span<const affine_params> params) noexcept : params_(params) {}
 
     simd::per_element_params load(std::size_t slice, std::size_t step, [[maybe_unused]] std::size_t n) noexcept {
-        const simd::per_element_params direct{params_.data() + slice, step, scale_, lo_, hi_, zero_point_};
+        const affine_params* const first = params_.data() + slice;
 #if QUANT_HAS_XSIMD
         if (slice != slice_ || step != step_ || n > n_) {
-            for (std::size_t i = 0; i < n; ++i) {
-                const affine_params& p = direct[i];
-                scale_[i] = p.scale;
-                lo_[i] = static_cast<float>(p.format.qmin() - p.zero_point);
-                hi_[i] = static_cast<float>(p.format.qmax() - p.zero_point);
-                zero_point_[i] = p.zero_point;
-            }
+            arrays_.load(first, step, n);
             slice_ = slice;
             step_ = step;
             n_ = n;
         }
+        return arrays_.view(first, step);
+#else
+        return {first, step}; // the scalar architecture reads params directly
 #endif
-        return direct;
     }
 
 private:
     std::span<const affine_params> params_;
+#if QUANT_HAS_XSIMD
     std::size_t slice_ = 0, step_ = 0, n_ = 0;
-    static constexpr std::size_t capacity =
-        QUANT_HAS_XSIMD ? run_tile : 1; // the scalar architecture reads params directly
-    float scale_[capacity], lo_[capacity], hi_[capacity];
-    std::int32_t zero_point_[capacity];
+    simd::per_element_arrays<run_tile> arrays_;
+#endif
 };
 
 /// Applies `kernel(in, out, n, params, index)` to every run. In and Out are what the kernel computes with; elements of other

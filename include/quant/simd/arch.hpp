@@ -57,7 +57,9 @@ using native_division = native;
 
 /// Every architecture that can be instantiated in this file, narrowest first.
 #if defined(__AVX512BW__)
-using compiled_archs = arch::list<scalar, xsimd::sse2, xsimd::avx2, xsimd::avx512bw>;
+using compiled_archs = arch::list<scalar, xsimd::sse2, xsimd::fma3<xsimd::avx2>, xsimd::avx512bw>;
+#elif defined(__AVX2__) && defined(__FMA__)
+using compiled_archs = arch::list<scalar, xsimd::sse2, xsimd::fma3<xsimd::avx2>>;
 #elif defined(__AVX2__)
 using compiled_archs = arch::list<scalar, xsimd::sse2, xsimd::avx2>;
 #elif defined(__SSE4_2__)
@@ -71,6 +73,20 @@ using compiled_archs = arch::list<scalar, native>;
 using native = scalar;
 using native_division = scalar;
 using compiled_archs = arch::list<scalar>;
+#endif
+
+#if QUANT_HAS_XSIMD
+/// Whether an architecture multiplies and adds floats with one rounding.
+template <class Arch>
+inline constexpr bool has_fma =
+    std::is_base_of_v<xsimd::avx512f, Arch> || std::is_base_of_v<xsimd::neon64, Arch> ||
+    std::is_same_v<Arch, xsimd::fma3<xsimd::avx>> || std::is_same_v<Arch, xsimd::fma3<xsimd::avx2>>;
+/// Whether a float beyond int32, or a NaN, converts to the smallest int32 (x86): one look at the integers then finds what a
+/// conversion could not express.
+template <class Arch>
+inline constexpr bool converts_invalid_to_lowest =
+    std::is_base_of_v<xsimd::sse2, Arch> || std::is_base_of_v<xsimd::avx, Arch> ||
+    std::is_base_of_v<xsimd::avx512f, Arch>;
 #endif
 
 } // namespace simd
