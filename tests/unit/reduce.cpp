@@ -147,6 +147,55 @@ TEMPLATE_LIST_TEST_CASE("extremes skip what is not finite and never are a negati
     CHECK(e.max == 0);
 }
 
+TEMPLATE_LIST_TEST_CASE("one value that is not finite, anywhere in long finite data, changes the counts alone", "",
+                        simd::compiled_archs) {
+    for (const std::size_t n : {std::size_t{63}, std::size_t{64}, std::size_t{1024}, std::size_t{20003}}) {
+        std::vector<float> x = reference::gauss(n, 700 + n, 0.3);
+        x[n / 3] = -77.5f;
+        x[n / 2] = 99.25f;
+        x[n / 2 + 1] = -0.0f;
+        const auto check = [&](std::uint32_t non_finite) {
+            const simd::block_extremes e = simd::extremes<TestType>(x.data(), n);
+            const simd::block_moments m = simd::moments<TestType>(x.data(), n, 0.25f);
+            std::vector<double> value(n), square(n), deviation(n);
+            std::uint32_t positive = 0;
+            for (std::size_t i = 0; i < n; ++i) {
+                if (!std::isfinite(x[i])) continue;
+                value[i] = static_cast<double>(x[i]);
+                square[i] = value[i] * value[i];
+                deviation[i] = std::fabs(value[i] - 0.25);
+                positive += x[i] > 0 ? 1 : 0;
+            }
+            REQUIRE(e.non_finite == non_finite);
+            REQUIRE(e.count == n - non_finite);
+            REQUIRE(e.min == -77.5f);
+            REQUIRE(e.max == 99.25f);
+            REQUIRE(m.non_finite == non_finite);
+            REQUIRE(m.count == n - non_finite);
+            REQUIRE(m.positive == positive);
+            REQUIRE(m.min == -77.5f);
+            REQUIRE(m.max == 99.25f);
+            REQUIRE(bits(m.sum) == bits(reference::sum_in_lanes(value)));
+            REQUIRE(bits(m.squares) == bits(reference::sum_in_lanes(square)));
+            REQUIRE(bits(m.abs_deviation) == bits(reference::sum_in_lanes(deviation)));
+        };
+        check(0);
+        const float values[] = {nan_value, inf, -inf, -nan_value};
+        for (std::size_t at = 0; at<n; at += n> 2000 ? 997 : 7) {
+            if (at == n / 3 || at == n / 2) continue;
+            const float kept = x[at];
+            x[at] = values[at % 4];
+            check(1);
+            x[at] = kept;
+        }
+    }
+    // The largest floats are finite, and so are the sums of their squares.
+    const std::vector<float> large(1024, -std::numeric_limits<float>::max());
+    CHECK(simd::extremes<TestType>(large.data(), large.size()).count == 1024);
+    CHECK(simd::moments<TestType>(large.data(), large.size()).count == 1024);
+    CHECK(simd::moments<TestType>(large.data(), large.size()).min == -std::numeric_limits<float>::max());
+}
+
 TEMPLATE_LIST_TEST_CASE("tails count what lies beyond a limit, exclusively", "", simd::compiled_archs) {
     for (const double alpha : {0.0, 0.25, 1e9, 1e39}) {
         for (const auto side : {simd::tail_side::magnitude, simd::tail_side::positive}) {
@@ -259,6 +308,9 @@ TEST_CASE("tiles follow the logical order, whatever the layout") {
         });
         CHECK(seen == row_major);
         CHECK(lengths == std::vector<std::size_t>{1024, 1024, rows * columns - 2048});
+        seen.clear();
+        simd::for_each_run(view, [&](const float* p, std::size_t n) { seen.insert(seen.end(), p, p + n); });
+        CHECK(seen == row_major);
     };
     using view2 = quant::tensor_view<const float, 2>;
     check(view2(row_major.data(), {rows, columns}));
@@ -288,6 +340,20 @@ TEST_CASE("dense floats are handed out in place") {
         at += n;
     });
     CHECK(at == 3000);
+}
+
+TEST_CASE("runs are as long as the elements lie densely, up to the limit") {
+    const std::vector<float> x(simd::run_size + 5000);
+    std::vector<std::size_t> lengths;
+    const auto note = [&](const float*, std::size_t n) { lengths.push_back(n); };
+    simd::for_each_run(quant::tensor_view<const float, 1>(x.data(), {x.size()}), note);
+    CHECK(lengths == std::vector<std::size_t>{simd::run_size, 5000});
+    lengths.clear();
+    simd::for_each_run(quant::tensor_view<const float, 2>(x.data(), {3, 2000}, {2500, 1}), note); // rows with gaps
+    CHECK(lengths == std::vector<std::size_t>{2000, 2000, 2000});
+    lengths.clear();
+    simd::for_each_run(quant::tensor_view<const float, 2>(x.data(), {3, 0}), note);
+    CHECK(lengths.empty());
 }
 
 TEST_CASE("tiles convert halves exactly and doubles to the nearest float") {

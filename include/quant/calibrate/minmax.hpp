@@ -48,9 +48,9 @@ public:
     template <class X>
         requires detail::real_viewable<X>
     void observe(const X& x) noexcept {
-        simd::for_each_tile(detail::view_const(x), [&](const float* p, std::size_t n) {
-            const simd::block_extremes tile = simd::extremes(p, n);
-            include({tile.count, tile.non_finite, tile.min, tile.max});
+        simd::for_each_run(detail::view_const(x), [&](const float* p, std::size_t n) {
+            const simd::block_extremes run = simd::extremes(p, n);
+            include({run.count, run.non_finite, run.min, run.max});
         });
     }
     /// Takes in what another observer has seen. Associative and commutative; cannot fail.

@@ -67,6 +67,20 @@ template <std::floating_point T> QUANT_INLINE T magnitude(T x) noexcept { return
 /// The smaller and the larger of two values that are not NaN.
 template <std::floating_point T> QUANT_INLINE T smaller(T a, T b) noexcept { return b < a ? b : a; }
 template <std::floating_point T> QUANT_INLINE T larger(T a, T b) noexcept { return a < b ? b : a; }
+/// The same where a NaN among the two may give either of them: one instruction.
+template <std::floating_point T> QUANT_INLINE T quick_smaller(T a, T b) noexcept { return b < a ? b : a; }
+template <std::floating_point T> QUANT_INLINE T quick_larger(T a, T b) noexcept { return a < b ? b : a; }
+/// Zero plus zeros as long as every x is finite, NaN from the first one on that is not. zero must be 0.
+template <std::floating_point T> QUANT_INLINE T watch(T watched, T x, T zero) noexcept { return watched + x * zero; }
+/// Keeps a loaded value in its register where a compiler would load it again for every use.
+template <std::floating_point T> QUANT_INLINE T held(T x) noexcept { return x; }
+/// The lanes of a pack in one, halves onto halves: f(f(...), f(...)).
+template <class T, class F>
+    requires(std::is_arithmetic_v<T>)
+QUANT_INLINE T folded_lanes(T x, F&&)
+noexcept { return x; }
+/// Every lane a zero of either sign.
+template <std::floating_point T> QUANT_INLINE bool is_zero(T x) noexcept { return x == 0; }
 /// Neither NaN nor infinity.
 template <std::floating_point T> QUANT_INLINE bool finite(T x) noexcept {
     return magnitude(x) <= std::numeric_limits<T>::max();
@@ -94,6 +108,16 @@ template <class Arch>
 QUANT_INLINE widened<Arch> as_doubles(float x)
 noexcept { return {{static_cast<double>(x)}}; }
 
+/// The same from memory.
+template <class Arch>
+    requires(std::same_as<Arch, scalar>)
+QUANT_INLINE widened<Arch> load_doubles(const float* from)
+noexcept { return as_doubles<Arch>(*from); }
+/// 1 more where the condition holds.
+QUANT_INLINE std::int32_t count_up(std::int32_t to, bool condition) noexcept { return to + (condition ? 1 : 0); }
+/// c + a * b for a product that is exact, so that it does not matter whether it is fused.
+template <std::floating_point T> QUANT_INLINE T add_exact_product(T c, T a, T b) noexcept { return c + a * b; }
+
 // ---- a batch --------------------------------------------------------------------------------------------------------------
 #if QUANT_HAS_XSIMD
 
@@ -109,6 +133,21 @@ QUANT_INLINE xsimd::batch<T, Arch> choose(const xsimd::batch_bool<T, Arch>& cond
                                           const xsimd::batch<T, Arch>& no) noexcept {
     return xsimd::select(condition, yes, no);
 }
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> count_up(const xsimd::batch<std::int32_t, Arch>& to,
+                                                       const xsimd::batch_bool<float, Arch>& condition) noexcept {
+    using integers = xsimd::batch<std::int32_t, Arch>;
+    const auto kept = xsimd::batch_bool_cast<std::int32_t>(condition);
+    if constexpr (sizeof(kept.data) == sizeof(integers::data))
+        return to - integers(kept.data); // -1 in the lanes of all bits
+    else
+        return xsimd::select(kept, to + integers(1), to); // one instruction under a mask
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> add_exact_product(const xsimd::batch<T, Arch>& c, const xsimd::batch<T, Arch>& a,
+                                                     const xsimd::batch<T, Arch>& b) noexcept {
+    return xsimd::fma(a, b, c);
+}
 template <class T, class Arch> QUANT_INLINE xsimd::batch<T, Arch> magnitude(const xsimd::batch<T, Arch>& x) noexcept {
     return xsimd::abs(x);
 }
@@ -119,6 +158,40 @@ QUANT_INLINE xsimd::batch<T, Arch> smaller(const xsimd::batch<T, Arch>& a, const
 template <class T, class Arch>
 QUANT_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
     return xsimd::select(a < b, b, a);
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> quick_smaller(const xsimd::batch<T, Arch>& a,
+                                                 const xsimd::batch<T, Arch>& b) noexcept {
+    return xsimd::min(a, b);
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> quick_larger(const xsimd::batch<T, Arch>& a,
+                                                const xsimd::batch<T, Arch>& b) noexcept {
+    return xsimd::max(a, b);
+}
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> watch(const xsimd::batch<T, Arch>& watched, const xsimd::batch<T, Arch>& x,
+                                         const xsimd::batch<T, Arch>& zero) noexcept {
+    return xsimd::fma(x, zero, watched);
+}
+template <class T, class Arch> QUANT_INLINE xsimd::batch<T, Arch> held(xsimd::batch<T, Arch> x) noexcept {
+    // g++ would make the load an operand of every instruction that uses it, and the load ports the limit.
+#if defined(__GNUC__) && !defined(__clang__) && (defined(__AVX512F__))
+    __asm__("" : "+v"(x.data));
+#elif defined(__GNUC__) && !defined(__clang__) && (defined(__SSE2__))
+    __asm__("" : "+x"(x.data));
+#endif
+    return x;
+}
+template <class T, class Arch, class F> QUANT_INLINE T folded_lanes(const xsimd::batch<T, Arch>& x, F&& f) noexcept {
+    T lane[xsimd::batch<T, Arch>::size];
+    x.store_unaligned(lane);
+    for (std::size_t width = xsimd::batch<T, Arch>::size / 2; width > 0; width /= 2)
+        for (std::size_t i = 0; i < width; ++i) lane[i] = f(lane[i], lane[i + width]);
+    return lane[0];
+}
+template <class T, class Arch> QUANT_INLINE bool is_zero(const xsimd::batch<T, Arch>& x) noexcept {
+    return xsimd::all(x == xsimd::batch<T, Arch>(T(0)));
 }
 template <class T, class Arch> QUANT_INLINE xsimd::batch_bool<T, Arch> finite(const xsimd::batch<T, Arch>& x) noexcept {
     return xsimd::abs(x) <= xsimd::batch<T, Arch>(std::numeric_limits<T>::max()); // false for NaN
@@ -185,6 +258,21 @@ noexcept {
 #endif
     {
         return as_doubles_generic(x);
+    }
+}
+template <class Arch>
+    requires(!std::same_as<Arch, scalar>)
+QUANT_INLINE widened<Arch> load_doubles(const float* from)
+noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+        using wide = xsimd::batch<double, Arch>;
+        return {{wide(_mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(from))),
+                 wide(_mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(from + 8)))}};
+    } else
+#endif
+    {
+        return as_doubles(load<Arch>(from));
     }
 }
 #endif

@@ -67,29 +67,24 @@ template <class Arch> struct sum_lanes {
     QUANT_INLINE sum_lanes() noexcept {
         for (auto& p : part) p = pack<double, Arch>(0.0);
     }
-    /// The fixed tree: halves onto halves.
+    /// The fixed tree: halves onto halves, as long as they are whole registers, then lane by lane.
     [[nodiscard]] QUANT_INLINE double total() const noexcept {
-        double lane[virtual_lanes];
-        for (std::size_t k = 0; k < double_parts<Arch>; ++k) put(lane + k * pack_of<double, Arch>::size, part[k]);
-        for (std::size_t width = virtual_lanes / 2; width > 0; width /= 2)
-            for (std::size_t i = 0; i < width; ++i) lane[i] += lane[i + width];
-        return lane[0];
+        pack<double, Arch> folded[double_parts<Arch>];
+        for (std::size_t k = 0; k < double_parts<Arch>; ++k) folded[k] = part[k];
+        for (std::size_t width = double_parts<Arch> / 2; width > 0; width /= 2)
+            for (std::size_t k = 0; k < width; ++k) folded[k] = folded[k] + folded[k + width];
+        return folded_lanes(folded[0], [](double a, double b) noexcept { return a + b; });
     }
 };
 
-/// Counts in float lanes, exact up to 2^24 per lane.
+/// Counts.
 template <class Arch> struct count_lanes {
-    pack<float, Arch> part = pack<float, Arch>(0.0f);
+    pack<std::int32_t, Arch> part = pack<std::int32_t, Arch>(0);
 
-    template <class Mask> QUANT_INLINE void add(const Mask& condition) noexcept {
-        part = part + choose(condition, pack<float, Arch>(1.0f), pack<float, Arch>(0.0f));
-    }
+    template <class Mask> QUANT_INLINE void add(const Mask& condition) noexcept { part = count_up(part, condition); }
     [[nodiscard]] QUANT_INLINE std::uint32_t total() const noexcept {
-        float lane[pack_of<float, Arch>::size];
-        put(lane, part);
-        std::uint32_t n = 0;
-        for (const float count : lane) n += static_cast<std::uint32_t>(count);
-        return n;
+        return static_cast<std::uint32_t>(
+            folded_lanes(part, [](std::int32_t a, std::int32_t b) noexcept { return a + b; }));
     }
 };
 
@@ -105,18 +100,8 @@ template <class Arch> struct extreme_lanes {
     }
     /// Adding zero turns a negative zero, which may or may not survive a minimum, into a positive one.
     QUANT_INLINE void total(float& min, float& max) const noexcept {
-        constexpr std::size_t lanes = pack_of<float, Arch>::size;
-        float lows[lanes], highs[lanes];
-        put(lows, low);
-        put(highs, high);
-        min = lows[0];
-        max = highs[0];
-        for (std::size_t i = 1; i < lanes; ++i) {
-            min = smaller(min, lows[i]);
-            max = larger(max, highs[i]);
-        }
-        min += 0.0f;
-        max += 0.0f;
+        min = folded_lanes(low, [](float a, float b) noexcept { return smaller(a, b); }) + 0.0f;
+        max = folded_lanes(high, [](float a, float b) noexcept { return larger(a, b); }) + 0.0f;
     }
 };
 
@@ -131,62 +116,150 @@ template <class Step> QUANT_INLINE void for_each_group(const float* p, std::size
     step(static_cast<const float*>(rest));
 }
 
-template <class Arch, bool Centred>
-inline block_moments moments_of(const float* p, std::size_t n, float centre) noexcept {
+template <class Arch> inline constexpr std::size_t extremes_step = 4 * pack_of<float, Arch>::size;
+inline constexpr std::size_t extremes_block = 8192; ///< what is read again when it holds a NaN or an infinity
+
+/// The extremes of n finite floats, n a multiple of extremes_step; false, and nothing done, when they are not all finite.
+/// Four independent chains; whether all was finite costs one more instruction, which runs beside the minimum and the maximum.
+template <class Arch>
+QUANT_INLINE bool quick_extremes(const float* p, std::size_t n, extreme_lanes<Arch>& extremes) noexcept {
+    using floats = pack<float, Arch>;
+    constexpr std::size_t width = pack_of<float, Arch>::size;
+    const floats zero(0.0f);
+    floats low0 = extremes.low, low1 = low0, low2 = low0, low3 = low0;
+    floats high0 = extremes.high, high1 = high0, high2 = high0, high3 = high0;
+    floats watch0 = zero, watch1 = zero, watch2 = zero, watch3 = zero;
+    for (std::size_t i = 0; i < n; i += extremes_step<Arch>) {
+        const floats x0 = held(load<Arch>(p + i));
+        const floats x1 = held(load<Arch>(p + i + width));
+        const floats x2 = held(load<Arch>(p + i + 2 * width));
+        const floats x3 = held(load<Arch>(p + i + 3 * width));
+        low0 = quick_smaller(low0, x0);
+        low1 = quick_smaller(low1, x1);
+        low2 = quick_smaller(low2, x2);
+        low3 = quick_smaller(low3, x3);
+        high0 = quick_larger(high0, x0);
+        high1 = quick_larger(high1, x1);
+        high2 = quick_larger(high2, x2);
+        high3 = quick_larger(high3, x3);
+        watch0 = watch(watch0, x0, zero);
+        watch1 = watch(watch1, x1, zero);
+        watch2 = watch(watch2, x2, zero);
+        watch3 = watch(watch3, x3, zero);
+    }
+    if (!is_zero((watch0 + watch1) + (watch2 + watch3))) return false;
+    extremes.low = quick_smaller(quick_smaller(low0, low1), quick_smaller(low2, low3));
+    extremes.high = quick_larger(quick_larger(high0, high1), quick_larger(high2, high3));
+    return true;
+}
+
+/// The lanes of moments. `Careful` skips NaN and infinities, else all elements must be finite.
+template <class Arch, bool Centred> struct moment_lanes {
     using floats = pack<float, Arch>;
     using doubles = pack<double, Arch>;
+    static constexpr std::size_t width = pack_of<float, Arch>::size;
     sum_lanes<Arch> sum, squares, deviation;
-    count_lanes<Arch> kept_count, positive;
+    count_lanes<Arch> positive;
     extreme_lanes<Arch> extremes;
-    const doubles wide_centre(static_cast<double>(centre));
-    for_each_group(p, n, [&](const float* q) {
+    count_lanes<Arch> kept_count; ///< of the careful part
+
+    QUANT_INLINE void add(std::size_t to, const doubles& v, const doubles& away) noexcept {
+        sum.part[to] = sum.part[to] + v;
+        squares.part[to] = add_exact_product(squares.part[to], v, v);
+        deviation.part[to] = deviation.part[to] + magnitude(away);
+    }
+    QUANT_INLINE void quick_group(const float* q, const doubles& centre) noexcept {
         for (std::size_t k = 0; k < float_parts<Arch>; ++k) {
-            const floats x = load<Arch>(q + k * pack_of<float, Arch>::size);
+            const floats x = load<Arch>(q + k * width);
+            positive.add(x > floats(0.0f));
+            extremes.low = quick_smaller(extremes.low, x);
+            extremes.high = quick_larger(extremes.high, x);
+            const widened<Arch> wide = as_doubles<Arch>(x);
+            for (std::size_t j = 0; j < widened<Arch>::count; ++j)
+                add(k * widened<Arch>::count + j, wide.part[j], Centred ? wide.part[j] - centre : wide.part[j]);
+        }
+    }
+    QUANT_INLINE void careful_group(const float* q, float centre) noexcept {
+        for (std::size_t k = 0; k < float_parts<Arch>; ++k) {
+            const floats x = load<Arch>(q + k * width);
             const auto kept = finite(x);
             const floats value = choose(kept, x, floats(0.0f));
             kept_count.add(kept);
             positive.add(value > floats(0.0f));
             extremes.add(kept, x);
             const widened<Arch> wide = as_doubles<Arch>(value);
-            widened<Arch> around = wide;
-            if constexpr (Centred) around = as_doubles<Arch>(choose(kept, x, floats(centre)));
-            for (std::size_t j = 0; j < widened<Arch>::count; ++j) {
-                const std::size_t to = k * widened<Arch>::count + j;
-                const doubles v = wide.part[j];
-                sum.part[to] = sum.part[to] + v;
-                squares.part[to] = squares.part[to] + v * v;
-                deviation.part[to] = deviation.part[to] + magnitude(Centred ? around.part[j] - wide_centre : v);
+            widened<Arch> away = wide;
+            if constexpr (Centred) {
+                away = as_doubles<Arch>(choose(kept, x, floats(centre)));
+                for (auto& a : away.part) a = a - doubles(static_cast<double>(centre));
             }
+            for (std::size_t j = 0; j < widened<Arch>::count; ++j)
+                add(k * widened<Arch>::count + j, wide.part[j], away.part[j]);
         }
-    });
-    block_moments out;
-    out.sum = sum.total();
-    out.squares = squares.total();
-    out.abs_deviation = deviation.total();
-    out.count = kept_count.total();
+    }
+};
+
+/// Writes the moments of n floats and says whether they hold. The quick way takes for granted that all are finite; if not, so
+/// is the sum of squares, which cannot overflow otherwise.
+template <class Arch, bool Centred, bool Careful>
+inline bool moments_of(const float* p, std::size_t n, float centre, block_moments& out) noexcept {
+    moment_lanes<Arch, Centred> lanes;
+    std::size_t quick = 0;
+    if constexpr (!Careful) {
+        const pack<double, Arch> wide_centre(static_cast<double>(centre));
+        for (; n - quick >= virtual_lanes; quick += virtual_lanes) lanes.quick_group(p + quick, wide_centre);
+    }
+    for_each_group(p + quick, n - quick, [&](const float* q) { lanes.careful_group(q, centre); });
+    out.squares = lanes.squares.total();
+    if (!Careful && !finite(out.squares)) return false;
+    out.sum = lanes.sum.total();
+    out.abs_deviation = lanes.deviation.total();
+    out.count = static_cast<std::uint32_t>(quick) + lanes.kept_count.total();
     out.non_finite = static_cast<std::uint32_t>(n) - out.count;
-    out.positive = positive.total();
-    if (out.count != 0) extremes.total(out.min, out.max);
+    out.positive = lanes.positive.total();
+    if (out.count != 0) lanes.extremes.total(out.min, out.max);
+    return true;
+}
+
+template <class Arch, bool Centred>
+inline block_moments moments_of(const float* p, std::size_t n, float centre) noexcept {
+    block_moments out;
+    if (!moments_of<Arch, Centred, false>(p, n, centre, out)) moments_of<Arch, Centred, true>(p, n, centre, out);
     return out;
 }
 
 } // namespace detail
 
-/// Extremes of n floats. Bit-exact.
+/// Extremes of n floats. Bit-exact. n <= 2^24; whole tensors of that size are as good as tiles.
 template <class Arch = native> [[nodiscard]] inline block_extremes extremes(const float* p, std::size_t n) noexcept {
     using A = reduction_arch_t<Arch>;
+    using floats = pack<float, A>;
+    constexpr std::size_t width = pack_of<float, A>::size;
     detail::extreme_lanes<A> lanes;
     detail::count_lanes<A> kept_count;
-    detail::for_each_group(p, n, [&](const float* q) {
-        for (std::size_t k = 0; k < detail::float_parts<A>; ++k) {
-            const pack<float, A> x = load<A>(q + k * pack_of<float, A>::size);
-            const auto kept = finite(x);
-            kept_count.add(kept);
-            lanes.add(kept, x);
-        }
-    });
+    std::uint32_t all_finite = 0;
+    const auto careful = [&](const float* from, std::size_t count) {
+        detail::for_each_group(from, count, [&](const float* q) {
+            for (std::size_t k = 0; k < detail::float_parts<A>; ++k) {
+                const floats x = load<A>(q + k * width);
+                const auto kept = finite(x);
+                kept_count.add(kept);
+                lanes.add(kept, x);
+            }
+        });
+    };
+    const std::size_t whole = n - n % detail::extremes_step<A>;
+    for (std::size_t i = 0; i < whole;) {
+        const std::size_t size = whole - i < detail::extremes_block ? whole - i : detail::extremes_block;
+        if (detail::quick_extremes<A>(p + i, size, lanes))
+            all_finite += static_cast<std::uint32_t>(size);
+        else
+            careful(p + i, size);
+        i += size;
+    }
+    careful(p + whole, n - whole);
     block_extremes out;
-    out.count = kept_count.total();
+    out.count = all_finite + kept_count.total();
     out.non_finite = static_cast<std::uint32_t>(n) - out.count;
     if (out.count != 0) lanes.total(out.min, out.max);
     return out;

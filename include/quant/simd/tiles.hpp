@@ -68,6 +68,21 @@ public:
         return buffer;
     }
 
+    /// The same with up to `most` elements where that many lie densely in the tensor, for what does not depend on the tiles.
+    [[nodiscard]] inline const Out* next_run(Out (&buffer)[tile_size], std::size_t& n, std::size_t most) noexcept {
+        if constexpr (std::is_same_v<T, Out>) {
+            const std::size_t last = rank_ - 1, dense = extent_[last] - index_[last];
+            if (stride_[last] == 1 && dense > tile_size && left_ > 0) {
+                n = dense < most ? dense : most;
+                left_ -= n;
+                const Out* in_place = data_;
+                advance(n);
+                return in_place;
+            }
+        }
+        return next(buffer, n);
+    }
+
 private:
     static QUANT_INLINE Out convert(const T& x) noexcept {
         if constexpr (real_element<T>)
@@ -105,6 +120,17 @@ QUANT_INLINE void for_each_tile(tensor_view<const T, Rank> v, F&& f) noexcept {
     tile_reader<T, Rank> reader(v);
     std::size_t n = 0;
     while (const float* p = reader.next(buffer, n)) f(p, n);
+}
+
+/// Calls f(const float* p, std::size_t n), n <= run_size, for consecutive elements, in place wherever they lie densely: for
+/// whatever does not depend on where a block ends, at less cost than tiles.
+inline constexpr std::size_t run_size = std::size_t{1} << 20;
+template <real_element T, std::size_t Rank, class F>
+QUANT_INLINE void for_each_run(tensor_view<const T, Rank> v, F&& f) noexcept {
+    float buffer[tile_size];
+    tile_reader<T, Rank> reader(v);
+    std::size_t n = 0;
+    while (const float* p = reader.next_run(buffer, n, run_size)) f(p, n);
 }
 
 /// Calls f(const float* a, const float* b, std::size_t n) for the tiles of two views.
