@@ -12,8 +12,9 @@ namespace quant_tool {
 
 /// What every subcommand has.
 struct common_options {
-    bool json = false;  ///< results as one JSON document on stdout
-    bool quiet = false; ///< neither results nor progress
+    bool json = false;    ///< results as one JSON document on stdout
+    bool quiet = false;   ///< neither results nor progress
+    unsigned threads = 1; ///< the program's own among them; the results never depend on it
 };
 
 struct inspect_options : common_options {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "real.hpp"
+#include "statistics.hpp"
 #include "storage.hpp"
 
 #include <map>
-#include <quant/calibrate/error_measures.hpp>
 
 namespace quant_tool {
 
@@ -16,7 +15,7 @@ struct comparison {
     quant::error_measures error;
 };
 
-comparison compare_tensors(tensor& a, tensor& b, const compare_command& options) {
+comparison compare_tensors(tensor& a, tensor& b, const compare_command& options, unsigned threads) {
     comparison out;
     out.reference = &a;
     if (a.shape != b.shape) {
@@ -29,7 +28,7 @@ comparison compare_tensors(tensor& a, tensor& b, const compare_command& options)
         return out;
     }
     std::vector<float> buffer_a, buffer_b;
-    const auto e = quant::measure_error(as_floats(a, buffer_a), as_floats(b, buffer_b));
+    const auto e = measure_error(as_floats(a, buffer_a, threads), as_floats(b, buffer_b, threads), threads);
     if (e) {
         out.error = *e;
         out.measured = true;
@@ -42,7 +41,7 @@ comparison compare_tensors(tensor& a, tensor& b, const compare_command& options)
 } // namespace
 
 void compare(const compare_command& options) {
-    auto a = read_restored(options.first), b = read_restored(options.second);
+    auto a = read_restored(options.first, options.threads), b = read_restored(options.second, options.threads);
     // The name of a .npy file's array is the file's own, so single tensors are a pair whatever they are called.
     if (a.tensors.size() == 1 && b.tensors.size() == 1) {
         b.tensors[0].name = a.tensors[0].name;
@@ -66,13 +65,15 @@ void compare(const compare_command& options) {
         }
     }
 
-    std::vector<comparison> results;
+    std::vector<comparison> results(a.tensors.size());
     {
         progress shown("comparing", a.tensors.size(), bytes, options.quiet || options.json);
-        for (auto& t : a.tensors) {
-            results.push_back(compare_tensors(t, *others.at(t.name), options));
+        const auto size = [&](std::size_t i) { return a.tensors[i].size(); };
+        for_each_tensor(a.tensors.size(), options.threads, size, [&](std::size_t i, unsigned threads) {
+            auto& t = a.tensors[i];
+            results[i] = compare_tensors(t, *others.at(t.name), options, threads);
             shown.done(t.bytes.size());
-        }
+        });
     }
     // Worst first: lowest SQNR, then what could not be measured and differs, then the rest; by name among equals.
     const auto rank = [](const comparison& c) { return c.measured ? 0 : c.equal ? 2 : 1; };

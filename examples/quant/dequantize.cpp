@@ -7,7 +7,7 @@ void dequantize(const dequantize_command& options) {
     const auto policy = options.force ? overwrite::yes : overwrite::no;
     (void)format_of(options.output, exit_code::output);
     check_target(options.output, policy);
-    auto split = split_quantized(read_tensors(options.input), options.input);
+    auto split = split_quantized(read_tensors(options.input), options.input, options.threads);
 
     tensor_file out;
     out.metadata = std::move(split.metadata);
@@ -18,11 +18,16 @@ void dequantize(const dequantize_command& options) {
     }
     {
         progress shown("restoring", split.quantized.size(), bytes, options.quiet || options.json);
-        for (auto& t : split.quantized) {
-            out.tensors.push_back(restore(t, options.dtype.empty() ? t.type : *dtype_from_name(options.dtype)));
+        const auto copied = out.tensors.size();
+        out.tensors.resize(copied + split.quantized.size());
+        const auto size = [&](std::size_t i) { return split.quantized[i].codes.size(); };
+        for_each_tensor(split.quantized.size(), options.threads, size, [&](std::size_t i, unsigned threads) {
+            auto& t = split.quantized[i];
+            const auto type = options.dtype.empty() ? t.type : *dtype_from_name(options.dtype);
+            out.tensors[copied + i] = restore(t, type, threads);
             t.codes = {};
             shown.done(t.bytes);
-        }
+        });
     }
     std::sort(out.tensors.begin(), out.tensors.end(), [](const tensor& a, const tensor& b) { return a.name < b.name; });
     const auto size = write_tensors(options.output, out, policy);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "real.hpp"
+#include "statistics.hpp"
 #include "storage.hpp"
-
-#include <quant/calibrate/moments.hpp>
 
 namespace quant_tool {
 
@@ -36,7 +34,7 @@ void inspect(const inspect_options& options) {
     const auto file_bytes = file.bytes_on_disk;
     quantized_file split;
     if (is_quantized(file)) {
-        split = split_quantized(std::move(file), options.input);
+        split = split_quantized(std::move(file), options.input, options.threads);
     } else {
         split.plain = std::move(file.tensors);
         split.metadata = std::move(file.metadata);
@@ -58,12 +56,22 @@ void inspect(const inspect_options& options) {
             bytes += t.bytes.size();
         }
         progress shown("reading", split.plain.size(), bytes, options.quiet || options.json);
-        std::vector<float> buffer;
-        for (auto& t : split.plain) {
+        std::vector<quant::tensor_statistics> statistics(split.plain.size());
+        const auto size = [&](std::size_t i) { return split.plain[i].size(); };
+        for_each_tensor(split.plain.size(), options.threads, size, [&](std::size_t i, unsigned threads) {
+            auto& t = split.plain[i];
+            if (is_real(t.type) && t.size() != 0) {
+                std::vector<float> buffer;
+                statistics[i] = measure_statistics(as_floats(t, buffer, threads), threads);
+            }
+            shown.done(t.bytes.size());
+        });
+        for (std::size_t i = 0; i < split.plain.size(); ++i) {
+            const auto& t = split.plain[i];
             std::vector<std::string> cells{printable(t.name), std::string(name_of(t.type)), shape_text(t.shape)};
             json entry{{"name", t.name}, {"dtype", name_of(t.type)}, {"shape", t.shape}};
             if (is_real(t.type) && t.size() != 0) {
-                const auto s = quant::measure_statistics(as_floats(t, buffer));
+                const auto& s = statistics[i];
                 const bool any = s.count != 0;
                 const double sigma = std::sqrt(s.variance);
                 for (const double value : {s.min, s.max, s.mean, s.mean_abs_deviation, sigma}) {
@@ -84,7 +92,6 @@ void inspect(const inspect_options& options) {
             entry["bytes"] = t.bytes.size();
             rows.row(std::move(cells));
             document["tensors"].push_back(std::move(entry));
-            shown.done(t.bytes.size());
         }
     }
 

@@ -12,6 +12,7 @@
 #include <map>
 #include <quant/version.hpp>
 #include <regex>
+#include <thread>
 
 namespace {
 
@@ -36,6 +37,10 @@ template <class Enum, std::size_t N> CLI::CheckedTransformer choice(const name_t
 void add_common(CLI::App& app, common_options& options) {
     app.add_flag("--json", options.json, "Results as one JSON document on stdout");
     app.add_flag("-q,--quiet", options.quiet, "No results and no progress, only errors")->excludes("--json");
+    options.threads = std::max(1U, std::thread::hardware_concurrency());
+    app.add_option("--threads", options.threads,
+                   "Threads to work on (default: as many as the machine runs at once); the results are the same")
+        ->check(CLI::Range(1U, 1024U));
 }
 
 struct command_line {

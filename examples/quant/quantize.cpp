@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "real.hpp"
+#include "statistics.hpp"
 #include "storage.hpp"
 
-#include <quant/calibrate/error_measures.hpp>
-#include <quant/calibrate/minmax.hpp>
 #include <quant/quantize/quantize_scheme.hpp>
 #include <regex>
 
@@ -57,25 +55,28 @@ template <class Scheme, class F> auto with_widths(const Scheme& s, const quantiz
         o, f);
 }
 template <class Scheme, class F>
-auto with_rounding(const Scheme& s, const quantize_command& o, std::string_view name, F f) {
+auto with_rounding(const Scheme& s, const quantize_command& o, std::string_view name, std::uint64_t first_index, F f) {
     if (o.round == quant::rounding::stochastic) {
-        return with_widths(s | quant::stochastic(o.seed, stream_of(name)), o, f);
+        return with_widths(s | quant::stochastic(o.seed, stream_of(name), first_index), o, f);
     }
     return with_widths(s | o.round, o, f);
 }
+/// first_index   row-major number of the first element, where a part of a tensor is quantized
 template <class F>
-auto with_scheme(const quantize_command& o, quant::granularity granularity, std::string_view name, F f) {
+auto with_scheme(const quantize_command& o, quant::granularity granularity, std::string_view name,
+                 std::uint64_t first_index, F f) {
     const quant::code_format format{static_cast<std::uint8_t>(o.bits), o.is_signed, o.narrow};
     const auto base = format | granularity | o.map | o.divide;
     switch (o.clip) {
-    case clip_method::percentile: return with_rounding(base | quant::percentile(o.percentile), o, name, f);
-    case clip_method::mse: return with_rounding(base | quant::mse_optimal, o, name, f);
-    case clip_method::entropy: return with_rounding(base | quant::entropy, o, name, f);
+    case clip_method::percentile: return with_rounding(base | quant::percentile(o.percentile), o, name, first_index, f);
+    case clip_method::mse: return with_rounding(base | quant::mse_optimal, o, name, first_index, f);
+    case clip_method::entropy: return with_rounding(base | quant::entropy, o, name, first_index, f);
     case clip_method::aciq:
-        return with_rounding(base | quant::aciq(library_prior(o.prior), library_mode(o.variant)), o, name, f);
+        return with_rounding(base | quant::aciq(library_prior(o.prior), library_mode(o.variant)), o, name, first_index,
+                             f);
     case clip_method::minmax: break;
     }
-    return with_rounding(base | quant::minmax, o, name, f);
+    return with_rounding(base | quant::minmax, o, name, first_index, f);
 }
 
 /// Everything a reader of the file may want to know about how the numbers came about.
@@ -115,7 +116,56 @@ struct outcome {
     std::uint64_t non_finite = 0;
 };
 
-outcome quantize_one(tensor& t, const quantize_command& o) {
+/// Codes, parameters and corrections. Blocks of slices are quantized one by one where they do not depend on each other, which
+/// gives the bytes of one call for the whole tensor.
+quant::result<quant::quantized_tensor> quantize_values(std::span<const float> values, const sliced_shape& layout,
+                                                       const std::string& name, const quantize_command& o,
+                                                       unsigned threads) {
+    const auto extents = layout.extents();
+    const auto source = quant::view(values, extents[0], extents[1], extents[2]);
+    const auto granularity = layout.library();
+    const auto blocks = layout.blocks(threads);
+    const bool independent = layout.granularity != granularity_choice::per_tensor && !o.average_bits &&
+                             (o.round != quant::rounding::stochastic || layout.blocks_are_dense());
+    if (blocks.size() == 1 || !independent) {
+        return with_scheme(o, granularity, name, 0,
+                           [&](const auto& scheme) { return quant::quantize(source, scheme); });
+    }
+    quant::quantized_tensor q;
+    const quant::code_format format{static_cast<std::uint8_t>(o.bits), o.is_signed, o.narrow};
+    if (!q.allocate(extents, format, granularity, layout.slices(), o.correct != correction::none)) {
+        throw std::bad_alloc();
+    }
+    std::vector<quant::status> outcomes(blocks.size());
+    const auto into = [&](auto codes) {
+        const auto destination = quant::view(codes, extents[0], extents[1], extents[2]);
+        in_parallel(blocks.size(), threads, [&](std::size_t i) {
+            const auto& b = blocks[i];
+            const auto params = q.mutable_params().subspan(b.slice, b.slices);
+            quant::scheme_buffers buffers;
+            if (o.correct != correction::none) {
+                buffers.corrections = q.mutable_corrections().subspan(b.slice, b.slices);
+            }
+            outcomes[i] = with_scheme(o, granularity, name, b.first * layout.stride(b.dimension), [&](const auto& s) {
+                return quant::quantize(source.subview(b.dimension, b.first, b.count),
+                                       destination.subview(b.dimension, b.first, b.count), params, s, buffers);
+            });
+        });
+    };
+    if (o.is_signed) {
+        into(q.mutable_codes<std::int8_t>());
+    } else {
+        into(q.mutable_codes<std::uint8_t>());
+    }
+    for (const auto& s : outcomes) {
+        if (!s) {
+            return s;
+        }
+    }
+    return q;
+}
+
+outcome quantize_one(tensor& t, const quantize_command& o, unsigned threads) {
     outcome out;
     out.bytes_before = t.bytes.size();
     auto& s = out.stored;
@@ -133,9 +183,10 @@ outcome quantize_one(tensor& t, const quantize_command& o) {
     s.provenance = provenance_of(o);
 
     std::vector<float> buffer, restored_buffer;
-    const auto values = as_floats(t, buffer);
-    quant::minmax_observer observer;
-    observer.observe(values);
+    const auto values = as_floats(t, buffer, threads);
+    const auto observer = observe_blocks(
+        quant::minmax_observer(), values.size(), threads,
+        [&](auto& part, std::size_t first, std::size_t count) { part.observe(values.subspan(first, count)); });
     out.non_finite = observer.non_finite();
     if (out.non_finite != 0 && !o.allow_non_finite) {
         throw error(exit_code::data, o.input, t.name,
@@ -146,18 +197,15 @@ outcome quantize_one(tensor& t, const quantize_command& o) {
         throw error(exit_code::data, o.input, t.name,
                     "has negative values, which --unsigned --mapping symmetric cannot represent");
     }
-    const auto extents = s.layout.extents();
-    const auto source = quant::view(values, extents[0], extents[1], extents[2]);
-    auto q =
-        with_scheme(o, s.layout.library(), t.name, [&](const auto& scheme) { return quant::quantize(source, scheme); });
+    auto q = quantize_values(values, s.layout, t.name, o, threads);
     if (!q) {
         throw refused(q.status(), o.input, t.name);
     }
     s.codes = std::move(*q);
 
     // What the reader of the file will get, in the tensor's own type.
-    auto restored = restore(s, t.type);
-    if (const auto measured = quant::measure_error(values, as_floats(restored, restored_buffer))) {
+    auto restored = restore(s, t.type, threads);
+    if (const auto measured = measure_error(values, as_floats(restored, restored_buffer, threads), threads)) {
         out.error = *measured; // otherwise nothing is finite, and nothing measured
     }
     out.average_bits = quant::average_bits(s.codes);
@@ -243,20 +291,27 @@ void quantize(const quantize_command& options) {
     const auto copied = out.tensors.size();
     std::sort(chosen.begin(), chosen.end(), [](const tensor* a, const tensor* b) { return a->name < b->name; });
 
-    std::vector<outcome> outcomes;
-    auto descriptions = json::object();
+    std::vector<outcome> outcomes(chosen.size());
+    std::vector<std::vector<tensor>> parts(chosen.size());
+    std::vector<json> description(chosen.size());
     {
         progress shown("quantizing", chosen.size(), bytes, options.quiet || options.json);
-        for (auto* const t : chosen) {
-            auto result = quantize_one(*t, options);
-            descriptions[t->name] = description_of(result.stored);
-            for (auto& part : parts_of(result.stored)) {
-                result.stored.bytes += part.bytes.size();
-                out.tensors.push_back(std::move(part));
-            }
+        const auto size = [&](std::size_t i) { return chosen[i]->size(); };
+        for_each_tensor(chosen.size(), options.threads, size, [&](std::size_t i, unsigned threads) {
+            auto result = quantize_one(*chosen[i], options, threads);
+            description[i] = description_of(result.stored);
+            parts[i] = parts_of(result.stored, threads);
             result.stored.codes = {};
-            outcomes.push_back(std::move(result));
-            shown.done(t->bytes.size());
+            outcomes[i] = std::move(result);
+            shown.done(chosen[i]->bytes.size());
+        });
+    }
+    auto descriptions = json::object();
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+        descriptions[chosen[i]->name] = std::move(description[i]);
+        for (auto& part : parts[i]) {
+            outcomes[i].stored.bytes += part.bytes.size();
+            out.tensors.push_back(std::move(part));
         }
     }
     std::set<std::string_view> names;

@@ -3,6 +3,7 @@
 // From a tensor of a file to what the library takes, and from its status to the tool's errors.
 
 #include "io/tensor_file.hpp"
+#include "threads.hpp"
 
 #include <quant/core/half.hpp>
 #include <quant/core/status.hpp>
@@ -13,12 +14,14 @@ namespace quant_tool {
 /// The elements as float, in place if they are that already, else in `buffer`: exact for F16 and BF16, rounded to nearest
 /// for F64 (the library reads doubles as float for its statistics too). One element type keeps the program small; the
 /// library itself takes all four. Precondition: is_real(t.type).
-[[nodiscard]] inline std::span<const float> as_floats(tensor& t, std::vector<float>& buffer) {
+[[nodiscard]] inline std::span<const float> as_floats(tensor& t, std::vector<float>& buffer, unsigned threads) {
     const auto convert = [&](auto values) {
         buffer.resize(values.size());
-        for (std::size_t i = 0; i < values.size(); ++i) {
-            buffer[i] = quant::to_float(values[i]);
-        }
+        for_each_block(values.size(), threads, [&](std::size_t first, std::size_t count) {
+            for (std::size_t i = first; i < first + count; ++i) {
+                buffer[i] = quant::to_float(values[i]);
+            }
+        });
         return std::span<const float>(buffer);
     };
     switch (t.type) {

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
@@ -103,7 +104,7 @@ inline void print(const json& document) {
     finish_output();
 }
 
-/// "12/340 tensors, 35.1 MiB/s, 3 s left" on one line of stderr, redrawn at most ten times a second.
+/// "12/340 tensors, 35.1 MiB/s, 3 s left" on one line of stderr, redrawn at most ten times a second. Threads may share it.
 class progress {
 public:
     progress(std::string what, std::size_t tensors, std::uint64_t bytes, bool quiet)
@@ -117,6 +118,7 @@ public:
     progress& operator=(const progress&) = delete;
 
     void done(std::uint64_t bytes) {
+        const std::lock_guard lock(guard_);
         ++tensors_done_;
         bytes_done_ += bytes;
         const auto now = clock::now();
@@ -141,6 +143,7 @@ private:
     std::uint64_t bytes_, bytes_done_ = 0;
     clock::time_point start_ = clock::now(), drawn_ = start_;
     bool active_, shown_ = false;
+    std::mutex guard_;
 };
 
 } // namespace quant_tool

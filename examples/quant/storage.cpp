@@ -3,6 +3,8 @@
 
 #include <map>
 #include <quant/core/half.hpp>
+#include <quant/packing.hpp>
+#include <quant/quantize/corrections.hpp>
 
 namespace quant_tool {
 
@@ -32,13 +34,36 @@ bool one_width(const quant::quantized_tensor& q) {
     return true;
 }
 
+/// Where the packed codes of each slice begin, and after the last slice where all of them end.
+std::vector<std::uint64_t> packed_offsets(const stored_tensor& t) {
+    const auto params = t.codes.params();
+    std::vector<std::uint64_t> out{0};
+    out.reserve(params.size() + 1);
+    for (std::uint64_t s = 0; s < params.size(); ++s) {
+        out.push_back(out.back() + quant::packed_bytes(t.layout.slice_size(s), params[s].format));
+    }
+    return out;
+}
+
+/// Calls f(s) for all slices, on several threads in blocks worth it.
+template <class F> void for_each_slice(const stored_tensor& t, unsigned threads, const F& f) {
+    const auto slices = t.layout.slices();
+    const auto blocks = cut(slices, threads, 1, t.codes.size() / slices);
+    in_parallel(blocks.size(), threads, [&](std::size_t i) {
+        for (std::size_t s = blocks[i].first; s < blocks[i].first + blocks[i].count; ++s) {
+            f(s);
+        }
+    });
+}
+
 /// Reads the entry of one tensor from the JSON text and its parts from the file.
 class entry_reader {
 public:
     using name_index = std::map<std::string_view, tensor*>;
 
-    entry_reader(const name_index& parts, const std::string& path, std::string name, const json& entry)
-        : parts_(parts), path_(path), name_(std::move(name)), entry_(entry) {}
+    entry_reader(const name_index& parts, const std::string& path, std::string name, const json& entry,
+                 unsigned threads)
+        : parts_(parts), path_(path), name_(std::move(name)), entry_(entry), threads_(threads) {}
 
     stored_tensor read(std::set<std::string>& used) {
         stored_tensor t;
@@ -194,28 +219,37 @@ private:
     }
     template <class Code> void unpack(stored_tensor& t, std::span<const std::uint8_t> packed) const {
         const auto codes = t.codes.mutable_codes<Code>();
-        std::vector<Code> slice;
-        for (std::uint64_t s = 0; s < t.layout.slices(); ++s) {
+        const auto begin = packed_offsets(t);
+        for_each_slice(t, threads_, [&](std::uint64_t s) {
             const auto format = t.codes.params()[s].format;
-            slice.resize(t.layout.slice_size(s));
-            if (const auto status = quant::unpack_codes(packed, slice, format); !status) {
-                fail(std::string("its codes cannot be unpacked: ") + status.argument);
+            const auto unpack_into = [&](std::span<Code> slice) {
+                const auto bytes = packed.subspan(begin[s], begin[s + 1] - begin[s]);
+                if (const auto status = quant::unpack_codes(bytes, slice, format); !status) {
+                    fail(std::string("its codes cannot be unpacked: ") + status.argument);
+                }
+            };
+            const auto size = t.layout.slice_size(s);
+            if (const auto dense = t.layout.dense_slice(s)) {
+                unpack_into(codes.subspan(*dense, size));
+                return;
             }
-            packed = packed.subspan(quant::packed_bytes(slice.size(), format));
+            std::vector<Code> slice(size);
+            unpack_into(slice);
             auto code = slice.begin();
             t.layout.for_each(s, [&](std::uint64_t offset) { codes[offset] = *code++; });
-        }
+        });
     }
 
     const name_index& parts_;
     const std::string& path_;
     std::string name_;
     const json& entry_;
+    unsigned threads_;
 };
 
 } // namespace
 
-quantized_file split_quantized(tensor_file file, const std::string& path) {
+quantized_file split_quantized(tensor_file file, const std::string& path, unsigned threads) {
     const auto refuse = [&](const std::string& cause) { return error(exit_code::input, path, cause); };
     const auto* const version = file.find_metadata(format_key);
     if (version == nullptr) {
@@ -247,7 +281,7 @@ quantized_file split_quantized(tensor_file file, const std::string& path) {
         if (index.contains(name)) {
             throw error(exit_code::input, path, name, "is there twice, quantized and as it was");
         }
-        out.quantized.push_back(entry_reader(index, path, name, entry).read(used));
+        out.quantized.push_back(entry_reader(index, path, name, entry, threads).read(used));
     }
     for (auto& t : file.tensors) {
         if (!used.contains(t.name)) {
@@ -262,27 +296,29 @@ quantized_file split_quantized(tensor_file file, const std::string& path) {
     return out;
 }
 
-std::vector<tensor> parts_of(const stored_tensor& t) {
+std::vector<tensor> parts_of(const stored_tensor& t, unsigned threads) {
     const auto params = t.codes.params();
-    const auto slices = t.layout.slices();
-    std::vector<std::uint8_t> packed;
+    const auto begin = packed_offsets(t);
+    std::vector<std::uint8_t> packed(begin.back());
     with_codes(t.codes, [&](auto codes) {
         using code = typename decltype(codes)::value_type;
-        std::uint64_t size = 0;
-        for (std::uint64_t s = 0; s < slices; ++s) {
-            size += quant::packed_bytes(t.layout.slice_size(s), params[s].format);
-        }
-        packed.resize(size);
-        std::span<std::uint8_t> rest(packed);
-        std::vector<code> slice;
-        for (std::uint64_t s = 0; s < slices; ++s) {
-            slice.clear();
-            t.layout.for_each(s, [&](std::uint64_t offset) { slice.push_back(codes[offset]); });
-            if (const auto status = quant::pack_codes(slice, rest, params[s].format); !status) {
-                throw error(exit_code::internal, {}, t.name, std::string("packing: ") + status.argument);
+        for_each_slice(t, threads, [&](std::uint64_t s) {
+            const auto pack = [&](std::span<const code> slice) {
+                const auto bytes = std::span(packed).subspan(begin[s], begin[s + 1] - begin[s]);
+                if (const auto status = quant::pack_codes(slice, bytes, params[s].format); !status) {
+                    throw error(exit_code::internal, {}, t.name, std::string("packing: ") + status.argument);
+                }
+            };
+            const auto size = t.layout.slice_size(s);
+            if (const auto dense = t.layout.dense_slice(s)) {
+                pack(codes.subspan(*dense, size));
+                return;
             }
-            rest = rest.subspan(quant::packed_bytes(slice.size(), params[s].format));
-        }
+            std::vector<std::remove_const_t<code>> slice;
+            slice.reserve(size);
+            t.layout.for_each(s, [&](std::uint64_t offset) { slice.push_back(codes[offset]); });
+            pack(slice);
+        });
     });
 
     const auto shape = parameter_shape(t);
@@ -342,19 +378,35 @@ json description_of(const stored_tensor& t) {
     return out;
 }
 
-tensor restore(const stored_tensor& t, dtype type) {
+tensor restore(const stored_tensor& t, dtype type, unsigned threads) {
     std::vector<float> values(t.codes.size());
-    if (const auto status = quant::dequantize(t.codes, values); !status) {
-        throw error(exit_code::internal, {}, t.name, std::string("dequantize: ") + status.argument);
-    }
+    const auto e = t.layout.extents();
+    const auto blocks = t.layout.blocks(threads);
+    with_codes(t.codes, [&](auto codes) {
+        in_parallel(blocks.size(), threads, [&](std::size_t i) {
+            const auto& b = blocks[i];
+            const auto from = quant::view(codes, e[0], e[1], e[2]).subview(b.dimension, b.first, b.count);
+            const auto to = quant::view(values, e[0], e[1], e[2]).subview(b.dimension, b.first, b.count);
+            const auto corrections = t.codes.corrections();
+            auto status = quant::dequantize(from, to, t.codes.params().subspan(b.slice, b.slices), t.layout.library());
+            if (status && !corrections.empty()) {
+                status = quant::apply_corrections(to, corrections.subspan(b.slice, b.slices), t.layout.library());
+            }
+            if (!status) {
+                throw error(exit_code::internal, {}, t.name, std::string("dequantize: ") + status.argument);
+            }
+        });
+    });
     if (type == dtype::f32) {
         return make_tensor(t.name, type, t.shape, std::move(values));
     }
     const auto converted = [&]<class T>(T) {
         std::vector<T> out(values.size());
-        for (std::size_t i = 0; i < out.size(); ++i) {
-            out[i] = quant::from_float<T>(values[i]);
-        }
+        for_each_block(out.size(), threads, [&](std::size_t first, std::size_t count) {
+            for (std::size_t i = first; i < first + count; ++i) {
+                out[i] = quant::from_float<T>(values[i]);
+            }
+        });
         return make_tensor(t.name, type, t.shape, std::move(out));
     };
     switch (type) {
@@ -364,18 +416,18 @@ tensor restore(const stored_tensor& t, dtype type) {
     }
 }
 
-tensor_file read_restored(const std::string& path) {
+tensor_file read_restored(const std::string& path, unsigned threads) {
     auto file = read_tensors(path);
     if (!is_quantized(file)) {
         return file;
     }
-    auto split = split_quantized(std::move(file), path);
+    auto split = split_quantized(std::move(file), path, threads);
     tensor_file out;
     out.metadata = std::move(split.metadata);
     out.bytes_on_disk = split.bytes_on_disk;
     out.tensors = std::move(split.plain);
     for (const auto& t : split.quantized) {
-        out.tensors.push_back(restore(t, t.type));
+        out.tensors.push_back(restore(t, t.type, threads));
     }
     return out;
 }

@@ -6,6 +6,7 @@
 #include "io/files.hpp"
 #include "names.hpp"
 #include "report.hpp"
+#include "threads.hpp"
 
 #include <quant/quantize/quantized_tensor.hpp>
 
@@ -14,6 +15,13 @@ namespace quant_tool {
 inline constexpr const char* format_key = "quant.format";
 inline constexpr const char* tensors_key = "quant.tensors";
 inline constexpr const char* format_version = "1";
+
+/// Whole slices of a tensor: `count` positions of one dimension of sliced_shape::extents() from `first` on, and the slices
+/// they hold.
+struct slice_block {
+    std::size_t dimension, first, count;
+    std::size_t slice, slices;
+};
 
 /// A tensor as the library sees it: the axis that owns the parameters, everything before it and everything after it.
 struct sliced_shape {
@@ -38,6 +46,41 @@ struct sliced_shape {
         case granularity_choice::per_tensor: break;
         }
         return 1;
+    }
+    /// Cut between slices, so that each block can be worked on by itself (docs/threads.md); a tensor of one slice is cut
+    /// anywhere, and every block has that slice.
+    [[nodiscard]] std::vector<slice_block> blocks(unsigned threads) const {
+        const bool by_group = granularity == granularity_choice::per_group;
+        const std::size_t dimension = by_group && outer > 1 ? 0 : 1;
+        const std::size_t unit = by_group && dimension == 1 ? group_size : 1;
+        std::vector<slice_block> out;
+        for (const auto& [first, count] : cut(extents()[dimension], threads, unit, stride(dimension))) {
+            if (granularity == granularity_choice::per_tensor) {
+                out.push_back({dimension, first, count, 0, 1});
+            } else {
+                const std::size_t per_unit = !by_group ? 1 : dimension == 0 ? groups() * inner : inner;
+                out.push_back({dimension, first, count, first / unit * per_unit, (count + unit - 1) / unit * per_unit});
+            }
+        }
+        return out;
+    }
+    /// Whether each of the blocks above is one stretch of elements, which then begins at first * stride(dimension).
+    [[nodiscard]] bool blocks_are_dense() const noexcept {
+        return granularity != granularity_choice::per_axis || outer == 1;
+    }
+    [[nodiscard]] std::size_t stride(std::size_t dimension) const noexcept {
+        return dimension == 0 ? extent * inner : inner;
+    }
+    /// Where the elements of slice s begin, if they are one stretch.
+    [[nodiscard]] std::optional<std::size_t> dense_slice(std::uint64_t s) const noexcept {
+        if (granularity == granularity_choice::per_tensor) {
+            return 0;
+        }
+        if (granularity == granularity_choice::per_axis) {
+            return outer == 1 ? std::optional<std::size_t>(s * inner) : std::nullopt;
+        }
+        return inner == 1 ? std::optional<std::size_t>(s / groups() * extent + s % groups() * group_size)
+                          : std::nullopt;
     }
     /// Calls f(offset) for the elements of slice s in row-major order.
     template <class F> void for_each(std::uint64_t s, F f) const {
@@ -112,16 +155,16 @@ struct quantized_file {
     text_metadata metadata; ///< without the keys of this format
     std::uint64_t bytes_on_disk = 0;
 };
-[[nodiscard]] quantized_file split_quantized(tensor_file file, const std::string& path);
+[[nodiscard]] quantized_file split_quantized(tensor_file file, const std::string& path, unsigned threads);
 
 /// The parts of a quantized tensor, and its entry in the JSON text.
-[[nodiscard]] std::vector<tensor> parts_of(const stored_tensor& t);
+[[nodiscard]] std::vector<tensor> parts_of(const stored_tensor& t, unsigned threads = 1);
 [[nodiscard]] json description_of(const stored_tensor& t);
 
 /// Real values of a quantized tensor, computed in float32 and rounded once to `type`.
-[[nodiscard]] tensor restore(const stored_tensor& t, dtype type);
+[[nodiscard]] tensor restore(const stored_tensor& t, dtype type, unsigned threads);
 
 /// A file as real tensors, in the order of names; a quantized one is restored.
-[[nodiscard]] tensor_file read_restored(const std::string& path);
+[[nodiscard]] tensor_file read_restored(const std::string& path, unsigned threads);
 
 } // namespace quant_tool

@@ -155,6 +155,8 @@ TEST_CASE("Rounding and scaling parts reach the kernels") {
     expect(int8 | rounding::toward_negative | scale_by::reciprocal,
            {.round = rounding::toward_negative, .divide = scale_by::reciprocal});
     expect(int8 | stochastic(42, 7), {.round = rounding::stochastic, .seed = 42, .stream = 7});
+    expect(int8 | stochastic(42, 7, 1000),
+           {.round = rounding::stochastic, .seed = 42, .stream = 7, .first_index = 1000});
 }
 
 TEST_CASE("Unsigned formats are affine unless said otherwise, and ACIQ on them needs to know its statistics") {

@@ -204,6 +204,8 @@ TEST_CASE("wrong and contradictory options are refused with exit code 2") {
         {{"--include", "no-such-name"}, {"--include", "no-such-name"}},
         {{"--bias-correct=median"}, {"--bias-correct", "median"}},
         {{"--json", "--quiet"}, {"--json", "--quiet"}},
+        {{"--threads", "0"}, {"--threads"}},
+        {{"--threads", "-1"}, {"--threads"}},
         {{"second-input"}, {"second-input"}},
     };
     for (const auto& [options, words] : cases) {
@@ -233,6 +235,9 @@ TEST_CASE("--help and --version succeed; help names every option that the docume
                                      "--force",    "--quiet",      "--allow-non-finite", "Examples"}) {
         INFO(option);
         CHECK(help.out.find(option) != std::string::npos);
+    }
+    for (const auto* const command : {"inspect", "quantize", "dequantize", "compare"}) {
+        CHECK(run({command, "--help"}).out.find("--threads") != std::string::npos);
     }
     check_succeeds(run({"--help"}));
     CHECK(run({"--version"}).out.starts_with("quant 0."));
@@ -468,6 +473,95 @@ TEST_CASE("bias correction restores the mean of every channel") {
         }
         CHECK(after / 70 == Catch::Approx(before / 70).margin(1e-8));
     }
+}
+
+TEST_CASE("neither files nor results depend on the number of threads") {
+    const scratch_directory dir;
+    const auto input = dir / "m.safetensors", output = dir / "q.safetensors", back = dir / "r.safetensors";
+    // Tensors that several threads share, ones too small for that, and enough of them to work on several at once.
+    tensor_file f = model();
+    f.tensors.push_back(make_tensor("large", dtype::f32, {260, 4100}, weights(260 * 4100, 11)));
+    f.tensors.push_back(make_tensor("middle", dtype::f32, {3, 90, 400}, weights(3 * 90 * 400, 12)));
+    std::vector<std::uint16_t> half;
+    for (unsigned k = 0; k < 70 * 900; ++k) {
+        half.push_back(static_cast<std::uint16_t>(0x3000 + k * 7 % 0x0C00 + (k % 3 == 0 ? 0x8000 : 0)));
+    }
+    f.tensors.push_back(make_tensor("rows", dtype::f16, {70, 900}, half));
+    write_safetensors(input, f);
+    const std::vector<std::vector<std::string>> cases{
+        {},
+        {"--bits", "4", "--bias-correct=mean-and-norm"},
+        {"--bits", "3", "--per-tensor"},
+        {"--bits", "5", "--axis", "1", "--clip", "aciq", "--narrow"},
+        {"--bits", "4", "--group-size", "64", "--mapping", "affine"},
+        {"--bits", "4", "--group-size", "7", "--axis", "0", "--bias-correct"},
+        {"--unsigned", "--rounding", "stochastic", "--seed", "3"},
+        {"--rounding", "stochastic", "--axis", "1"},
+        {"--rounding", "stochastic", "--group-size", "32", "--bits", "2"},
+        {"--average-bits", "4", "--bias-correct"},
+    };
+    for (const auto& options : cases) {
+        std::string title = "quantize ";
+        for (const auto& o : options) {
+            title += o + " ";
+        }
+        INFO(title);
+        std::vector<std::string> first;
+        for (const std::string threads : {"1", "2", "3", "8"}) {
+            INFO(threads << " threads");
+            std::vector<std::string> arguments{"quantize", input,    "-o",        output,
+                                               "--force",  "--json", "--threads", threads};
+            arguments.insert(arguments.end(), options.begin(), options.end());
+            const auto packed = run(arguments);
+            const auto restored = run({"dequantize", output, "-o", back, "--force", "--json", "--threads", threads});
+            check_succeeds(packed);
+            check_succeeds(restored);
+            const std::vector<std::string> now{packed.out, read_file(output), restored.out, read_file(back)};
+            if (first.empty()) {
+                first = now;
+            }
+            CHECK((now == first));
+        }
+    }
+    std::vector<std::string> first;
+    for (const std::string threads : {"1", "2", "3"}) {
+        const auto compared = run({"compare", input, output, "--json", "--threads", threads});
+        const auto seen = run({"inspect", input, "--json", "--threads", threads});
+        const auto packed = run({"inspect", output, "--json", "--threads", threads});
+        check_succeeds(compared);
+        const std::vector<std::string> now{compared.out, seen.out, packed.out};
+        if (first.empty()) {
+            first = now;
+        }
+        CHECK((now == first));
+    }
+    // As without the option, which takes all threads there are.
+    const auto compared = run({"compare", input, output, "--json"});
+    CHECK(compared.out == first[0]);
+}
+
+TEST_CASE("of several failures the first tensor's is reported, whatever thread meets one first") {
+    const scratch_directory dir;
+    const auto input = dir / "m.safetensors", output = dir / "q.safetensors";
+    tensor_file f;
+    for (char name = 'a'; name <= 'z'; ++name) {
+        auto values = weights(name == 'm' ? 1100 * 1000 : 4000 - 100 * static_cast<std::size_t>(name - 'a'), 3);
+        if (name == 'f' || name == 'g' || name == 'm' || name == 'z') {
+            values[values.size() - 1] = std::numeric_limits<float>::quiet_NaN();
+        }
+        const std::uint64_t columns = values.size() / 100;
+        f.tensors.push_back(make_tensor(std::string(1, name), dtype::f32, {100, columns}, std::move(values)));
+    }
+    write_safetensors(input, f);
+    for (int repeat = 0; repeat < 10; ++repeat) {
+        for (const std::string threads : {"1", "2", "4"}) {
+            check_fails(run({"quantize", input, "-o", output, "--threads", threads}), exit_code::data,
+                        {"'f'", "1 of 3500"});
+            check_fails(run({"quantize", input, "-o", output, "--threads", threads, "--exclude", "[fg]"}),
+                        exit_code::data, {"'m'", "1 of 1100000"});
+        }
+    }
+    CHECK(dir.entries() == 1);
 }
 
 TEST_CASE("the choice of tensors: rank, --include, --exclude") {

@@ -57,6 +57,7 @@ template <class... Parts> [[nodiscard]] inline auto make_plan(const scheme<Parts
             p.options.round = rounding::stochastic;
             p.options.seed = r.seed;
             p.options.stream = r.stream;
+            p.options.first_index = r.first_index;
         }
     });
     s.template with<part_kind::scale_by>([&](scale_by d) { p.options.divide = d; });

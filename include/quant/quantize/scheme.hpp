@@ -58,10 +58,13 @@ struct bits_part {
 struct stochastic_part {
     std::uint64_t seed = 0;
     std::uint64_t stream = 0;
+    std::uint64_t first_index = 0;
 };
 /// Scheme part: stochastic rounding; equal seeds give equal codes whatever the vector width or number of threads.
-[[nodiscard]] constexpr stochastic_part stochastic(std::uint64_t seed, std::uint64_t stream = 0) noexcept {
-    return {seed, stream};
+/// first_index   row-major number of the first element, where the tensor in hand is a part of a larger one
+[[nodiscard]] constexpr stochastic_part stochastic(std::uint64_t seed, std::uint64_t stream = 0,
+                                                   std::uint64_t first_index = 0) noexcept {
+    return {seed, stream, first_index};
 }
 
 /// Bias correction; `bias_corrected` itself restores the mean, bias_corrected(correct::mean_and_norm) the norm as well.
