@@ -9,7 +9,7 @@
 // Definition and exactness: core/scalar.hpp, docs/numerics.md. All verbs are one pass, allocate nothing and throw nothing.
 // Sources and destinations are anything quant::view accepts, with any strides; a one-dimensional dense side may stand for a
 // tensor of any rank (row-major). Source and destination may be the same array where the types allow it (fake_quant), but
-// must not overlap otherwise. When every extent is part of the types (std::array, std::span<T, N>) the verbs return void: a
+// must not overlap otherwise. Results larger than the last-level cache are written past it (options.stores). When every extent is part of the types (std::array, std::span<T, N>) the verbs return void: a
 // mismatch of sizes is a compile error, and illegal parameters are a broken precondition.
 
 #include <concepts>
@@ -48,30 +48,40 @@ template <code_storage Code>
     return {};
 }
 
-template <real_element T, code_storage Code>
-inline void quantize_nest(const loop_nest<const T, Code>& nest, std::span<const affine_params> params,
-                          const quantize_options& options) noexcept {
-    using real = compute_t<T>;
-    transform<real, Code>(nest, params,
-                          [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
-                              simd::quantize(in, out, n, p, options, i);
-                          });
+/// Calls kernel(in, out, n, uniform_params, index) for the whole of two dense tensors with one set of parameters, if that is what
+/// they are and the kernel works on their types: what a call on a few elements has time for.
+template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
+[[nodiscard]] QUANT_INLINE bool transform_whole(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
+                                                std::span<const affine_params> params, const Kernel& kernel) noexcept {
+    if constexpr (std::same_as<std::remove_const_t<S>, In> && std::same_as<D, Out>) {
+        if (params.size() == 1 && src.is_contiguous() && dst.is_contiguous()) {
+            kernel(src.data(), dst.data(), src.size(), simd::uniform_params{params[0]}, simd::index_run{});
+            return true;
+        }
+    }
+    return false;
 }
-template <code_storage Code, real_element T>
-inline void dequantize_nest(const loop_nest<const Code, T>& nest, std::span<const affine_params> params) noexcept {
-    using real = compute_t<T>;
-    transform<Code, real>(nest, params, [](const Code* in, real* out, std::size_t n, const auto& p, simd::index_run) {
-        simd::dequantize(in, out, n, p);
-    });
+
+/// The policy of a verb made a decision: every run of the tensor streams, or none does.
+[[nodiscard]] QUANT_INLINE store_policy decided(std::size_t bytes_written, store_policy policy) noexcept {
+    return simd::use_streaming(bytes_written, policy) ? store_policy::streaming : store_policy::cached;
 }
-template <real_element T>
-inline void fake_quant_nest(const loop_nest<const T, T>& nest, std::span<const affine_params> params,
-                            const quantize_options& options) noexcept {
-    using real = compute_t<T>;
-    transform<real, real>(nest, params,
-                          [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
-                              simd::fake_quant(in, out, n, p, options, i);
-                          });
+
+/// Walks two tensors of equal extents with a kernel.
+template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
+inline void transform_views(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
+                            const slice_map<Rank>& map, std::span<const affine_params> params, store_policy stores,
+                            const Kernel& kernel) noexcept {
+    if (!transform_whole<In, Out>(src, dst, params, kernel))
+        transform<In, Out>(make_nest(src, dst, map), params, kernel);
+    if (stores == store_policy::streaming) simd::stream_fence();
+}
+
+/// What transforms codes to reals, run by run.
+template <class Code, class Real> [[nodiscard]] QUANT_INLINE auto dequantize_kernel(store_policy stores) noexcept {
+    return [stores](const Code* in, Real* out, std::size_t n, const auto& p, simd::index_run) {
+        simd::dequantize(in, out, n, p, stores);
+    };
 }
 
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
@@ -84,13 +94,20 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
     const auto codes = with_extents(dst, src.extents(), "codes");
     if (!codes) return codes.status();
     if (may_overlap(*codes)) return {errc::overlapping, "codes"};
-    quantize_nest(make_nest(src, *codes, map), params, options);
+    using real = compute_t<T>;
+    quantize_options own = options;
+    own.stores = decided(src.size() * sizeof(Code), options.stores);
+    transform_views<real, Code>(src, *codes, map, params, own.stores,
+                                [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
+                                    simd::quantize(in, out, n, p, own, i);
+                                });
     return {};
 }
 
 template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
 [[nodiscard]] inline status dequantize_views(tensor_view<const Code, Rank> src, tensor_view<T, DstRank> dst,
-                                             std::span<const affine_params> params, granularity g) noexcept {
+                                             std::span<const affine_params> params, granularity g,
+                                             store_policy stores) noexcept {
     // The side with more dimensions says what an axis is.
     constexpr bool dst_leads = DstRank > Rank;
     constexpr std::size_t rank = dst_leads ? DstRank : Rank;
@@ -106,7 +123,9 @@ template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRa
     const auto reals = with_extents(dst, extents, "dst");
     if (!reals) return reals.status();
     if (may_overlap(*reals)) return {errc::overlapping, "dst"};
-    dequantize_nest(make_nest(*codes, *reals, map), params);
+    using real = compute_t<T>;
+    const store_policy own = decided(reals->size() * sizeof(T), stores);
+    transform_views<Code, real>(*codes, *reals, map, params, own, dequantize_kernel<Code, real>(own));
     return {};
 }
 
@@ -120,7 +139,13 @@ template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
     const auto out_view = with_extents(dst, src.extents(), "dst");
     if (!out_view) return out_view.status();
     if (may_overlap(*out_view)) return {errc::overlapping, "dst"};
-    fake_quant_nest(make_nest(src, *out_view, map), params, options);
+    using real = compute_t<T>;
+    quantize_options own = options;
+    own.stores = decided(src.size() * sizeof(T), options.stores);
+    transform_views<real, real>(src, *out_view, map, params, own.stores,
+                                [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
+                                    simd::fake_quant(in, out, n, p, own, i);
+                                });
     return {};
 }
 
@@ -170,12 +195,14 @@ template <viewable Src, destination Codes>
 
 /// Real values of codes; equation (2): (code - zero_point) * scale, rounded once to the destination's type.
 /// codes   any strides       dst   same extents (or either side dense and one-dimensional); float, double, float16, bfloat16
+/// stores  ordinary or streaming stores, by the size of the result unless it says otherwise
 /// Errors as for quantize. A code outside its format is not an error: equation (2) is defined for every integer.
 template <viewable Codes, destination Dst>
     requires(code_storage<element_of_t<Codes>>&& real_element<element_of_t<Dst>>)
-inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& params) noexcept {
+inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& params, store_policy stores = {}) noexcept {
     return detail::checked<Codes, Dst>([&] {
-        return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), std::span(&params, 1), per_tensor);
+        return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), std::span(&params, 1), per_tensor,
+                                        stores);
     });
 }
 
@@ -183,8 +210,8 @@ inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& param
 template <viewable Codes, destination Dst>
     requires(code_storage<element_of_t<Codes>>&& real_element<element_of_t<Dst>>)
 [[nodiscard]] inline status dequantize(const Codes& codes, Dst&& dst, std::span<const affine_params> params,
-                                       granularity g) noexcept {
-    return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), params, g);
+                                       granularity g, store_policy stores = {}) noexcept {
+    return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), params, g, stores);
 }
 
 /// The nearest representable real values: dequantize(quantize(src)) without the codes. src and dst may be the same tensor.

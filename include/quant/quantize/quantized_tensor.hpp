@@ -196,7 +196,11 @@ template <class S, class D>
 template <real_element T>
 inline void restore(const quantized_tensor& q, T* dst, const std::size_t* dst_strides) noexcept {
     q.visit_codes([&]<class Code>(std::span<const Code> codes) {
-        dequantize_nest(make_nest(q, codes.data(), dst, dst_strides), q.params());
+        using real = compute_t<T>;
+        const store_policy stores = decided(q.size() * sizeof(T), {});
+        transform<Code, real>(make_nest(q, codes.data(), dst, dst_strides), q.params(),
+                              dequantize_kernel<Code, real>(stores));
+        if (stores == store_policy::streaming) simd::stream_fence();
     });
     if (q.corrections().empty()) return;
     auto nest = make_nest(q, dst, dst, dst_strides);

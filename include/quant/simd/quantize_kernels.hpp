@@ -103,6 +103,10 @@ enum class quotient : std::uint8_t {
     corrected, ///< x * (1 / scale) plus the remainder's share: the codes of x / scale (docs/numerics.md)
 };
 
+/// The same codes on an architecture that may be without fused multiply-add.
+template <class Arch, quotient How>
+inline constexpr quotient quotient_on = How == quotient::corrected && !has_fma<Arch> ? quotient::divided : How;
+
 /// Parameters as batches: broadcast once, or loaded per position.
 template <class Arch> struct lane_params {
     f32<Arch> scale, inv_scale, lo, hi;
@@ -117,12 +121,15 @@ template <class Arch> struct uniform_lanes : lane_params<Arch> {
     QUANT_INLINE const lane_params<Arch>& at(std::size_t) const noexcept { return *this; }
 };
 template <class Arch> struct per_element_lanes {
-    const per_element_params& from;
-    QUANT_INLINE explicit per_element_lanes(const per_element_params& p) noexcept : from(p) {}
+    // Copies: codes are bytes, and a store of bytes may alias anything that has an address.
+    const float *scale, *inv_scale, *lo, *hi;
+    const std::int32_t* zero_point;
+    QUANT_INLINE explicit per_element_lanes(const per_element_params& p) noexcept
+        : scale(p.scale), inv_scale(p.inv_scale), lo(p.lo), hi(p.hi), zero_point(p.zero_point) {}
     QUANT_INLINE lane_params<Arch> at(std::size_t i) const noexcept {
-        return {f32<Arch>::load_unaligned(from.scale + i), f32<Arch>::load_unaligned(from.inv_scale + i),
-                f32<Arch>::load_unaligned(from.lo + i), f32<Arch>::load_unaligned(from.hi + i),
-                i32<Arch>::load_unaligned(from.zero_point + i)};
+        return {f32<Arch>::load_unaligned(scale + i), f32<Arch>::load_unaligned(inv_scale + i),
+                f32<Arch>::load_unaligned(lo + i), f32<Arch>::load_unaligned(hi + i),
+                i32<Arch>::load_unaligned(zero_point + i)};
     }
 };
 template <class Arch, class Params> struct lanes_of { using type = uniform_lanes<Arch>; };
@@ -333,28 +340,54 @@ inline std::size_t dequantize_batches(const Code* codes, float* out, std::size_t
     return i;
 }
 
-/// Runs `batches(from, to, count, first)` over n elements in whole steps of `Step`: streaming from the first aligned address
-/// on if asked to, and what does not fill a step through padded copies. `batches` gets the position of its first element, and
-/// whether it may stream.
+/// The architecture that finishes what an architecture's own steps leave over: half the width, down to 128 bits.
+template <class Arch> struct narrower_arch { using type = Arch; };
+#if defined(__AVX512F__)
+template <class Arch>
+    requires(std::is_base_of_v<xsimd::avx512f, Arch>)
+struct narrower_arch<Arch> {
+    using type = xsimd::fma3<xsimd::avx2>;
+};
+#endif
+#if defined(__AVX2__)
+template <class Arch>
+    requires(std::is_base_of_v<xsimd::avx, Arch>)
+struct narrower_arch<Arch> {
+    using type = xsimd::sse2;
+};
+#endif
+
+/// Runs `batches(arch, stream, from, to, count, first)` over n elements in whole steps: streaming from the first aligned address
+/// on if asked to, what is left over by narrower architectures, the last few through padded copies. `first` is the position of
+/// the first element; the function returns how many it has done.
 template <class Arch, class In, class Out, class F>
 QUANT_INLINE void in_whole_steps(const In* from, Out* to, std::size_t n, bool stream, F&& batches) noexcept {
     constexpr std::size_t step = 4 * f32<Arch>::size;
-    const auto part = [&](std::size_t first, std::size_t count) {
-        In in[step] = {};
-        Out out[step];
-        for (std::size_t j = 0; j < count; ++j) in[j] = from[first + j];
-        batches(in, out, step, first, std::false_type{});
-        for (std::size_t j = 0; j < count; ++j) to[first + j] = out[j];
+    const auto rest = [&](std::size_t first, std::size_t count) {
+        using narrower = typename narrower_arch<Arch>::type;
+        if constexpr (!std::same_as<narrower, Arch>) {
+            const auto shifted = [&](auto arch, auto, const In* in, Out* out, std::size_t left, std::size_t at) {
+                return batches(arch, std::false_type{}, in, out, left, first + at);
+            };
+            in_whole_steps<narrower>(from + first, to + first, count, false, shifted);
+        } else {
+            In in[step] = {};
+            Out out[step];
+            for (std::size_t j = 0; j < count; ++j) in[j] = from[first + j];
+            batches(std::type_identity<Arch>{}, std::false_type{}, static_cast<const In*>(in), static_cast<Out*>(out),
+                    step, first);
+            for (std::size_t j = 0; j < count; ++j) to[first + j] = out[j];
+        }
     };
     std::size_t i = 0;
     if (has_streaming<Arch> && stream && n >= 4 * step) {
         i = elements_to_alignment<Arch>(to);
-        if (i != 0) part(0, i);
-        i += batches(from + i, to + i, n - i, i, std::true_type{});
-    } else {
-        i = batches(from, to, n, 0, std::false_type{});
+        if (i != 0) rest(0, i);
+        i += batches(std::type_identity<Arch>{}, std::true_type{}, from + i, to + i, n - i, i);
+    } else if (n >= step) {
+        i = batches(std::type_identity<Arch>{}, std::false_type{}, from, to, n, std::size_t{0});
     }
-    if (i != n) part(i, n - i);
+    if (i != n) rest(i, n - i);
 }
 
 /// Calls f with the way to the quotient as a compile-time constant.
@@ -363,7 +396,7 @@ template <class Arch, class F> QUANT_INLINE void with_quotient(scale_by divide, 
         f(std::integral_constant<quotient, quotient::product>{});
         return;
     }
-    if constexpr (has_fma<Arch>) {
+    if constexpr (has_fma<Arch>) { // all ways of dividing give the same codes
         if (corrects) {
             f(std::integral_constant<quotient, quotient::corrected>{});
             return;
@@ -416,18 +449,21 @@ inline void quantize(const float* x, Code* codes, std::size_t n, const Params& p
             with_quotient<Arch>(options.divide, corrects(params), [&](auto how) {
                 in_whole_steps<Arch>(
                     x, codes, n, use_streaming(n * sizeof(Code), options.stores),
-                    [&](const float* from, Code* to, std::size_t count, std::size_t first, auto stream) {
-                        return quantize_nearest<Arch, decltype(how)::value, decltype(stream)::value>(
+                    [&]<class A>(std::type_identity<A>, auto stream, const float* from, Code* to, std::size_t count,
+                                 std::size_t first) {
+                        return quantize_nearest<A, quotient_on<A, decltype(how)::value>, decltype(stream)::value>(
                             from, to, count, from_position(params, first));
                     });
             });
         } else {
             with_constants(options, [&](auto round, auto divide) {
-                in_whole_steps<Arch>(
-                    x, codes, n, false, [&](const float* from, Code* to, std::size_t count, std::size_t first, auto) {
-                        return quantize_batches<Arch, decltype(round)::value, decltype(divide)::value>(
-                            from, to, count, from_position(params, first), options, {index[first], index.step});
-                    });
+                in_whole_steps<Arch>(x, codes, n, false,
+                                     [&]<class A>(std::type_identity<A>, auto, const float* from, Code* to,
+                                                  std::size_t count, std::size_t first) {
+                                         return quantize_batches<A, decltype(round)::value, decltype(divide)::value>(
+                                             from, to, count, from_position(params, first), options,
+                                             {index[first], index.step});
+                                     });
             });
         }
         return;
@@ -457,18 +493,21 @@ inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& pa
             with_quotient<Arch>(options.divide, corrects(params), [&](auto how) {
                 in_whole_steps<Arch>(
                     x, out, n, use_streaming(n * sizeof(float), options.stores),
-                    [&](const float* from, float* to, std::size_t count, std::size_t first, auto stream) {
-                        return fake_quant_nearest<Arch, decltype(how)::value, decltype(stream)::value>(
+                    [&]<class A>(std::type_identity<A>, auto stream, const float* from, float* to, std::size_t count,
+                                 std::size_t first) {
+                        return fake_quant_nearest<A, quotient_on<A, decltype(how)::value>, decltype(stream)::value>(
                             from, to, count, from_position(params, first));
                     });
             });
         } else {
             with_constants(options, [&](auto round, auto divide) {
-                in_whole_steps<Arch>(
-                    x, out, n, false, [&](const float* from, float* to, std::size_t count, std::size_t first, auto) {
-                        return fake_quant_batches<Arch, decltype(round)::value, decltype(divide)::value>(
-                            from, to, count, from_position(params, first), options, {index[first], index.step});
-                    });
+                in_whole_steps<Arch>(x, out, n, false,
+                                     [&]<class A>(std::type_identity<A>, auto, const float* from, float* to,
+                                                  std::size_t count, std::size_t first) {
+                                         return fake_quant_batches<A, decltype(round)::value, decltype(divide)::value>(
+                                             from, to, count, from_position(params, first), options,
+                                             {index[first], index.step});
+                                     });
             });
         }
         return;
@@ -486,9 +525,10 @@ inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
         using namespace detail;
         in_whole_steps<Arch>(codes, out, n, use_streaming(n * sizeof(float), stores),
-                             [&](const Code* from, float* to, std::size_t count, std::size_t first, auto stream) {
-                                 return dequantize_batches<Arch, decltype(stream)::value>(from, to, count,
-                                                                                          from_position(params, first));
+                             [&]<class A>(std::type_identity<A>, auto stream, const Code* from, float* to,
+                                          std::size_t count, std::size_t first) {
+                                 return dequantize_batches<A, decltype(stream)::value>(from, to, count,
+                                                                                       from_position(params, first));
                              });
         return;
     }
