@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "archs.hpp"
 #include "reference/quantize.hpp"
+#include <algorithm>
 #include <array>
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -241,4 +242,110 @@ TEST_CASE("packing works in constant expressions", "[packing]") {
     }(packed);
     static_assert(back == std::array<std::int8_t, 3>{-8, 7, 1});
     SUCCEED();
+}
+
+namespace {
+
+/// The stream must be that of the separate verbs, whatever the layout of the tensor.
+template <class T, std::size_t Rank>
+void check_packed_verbs(const quant::tensor_view<const T, Rank>& src, quant::code_format format, quant::granularity g) {
+    const auto slices = quant::slice_count(src, g);
+    REQUIRE(slices);
+    std::vector<quant::affine_params> params;
+    for (std::size_t s = 0; s < *slices; ++s) {
+        const std::int32_t zero_point = format.qmin() + static_cast<std::int32_t>(s * 3) % format.levels();
+        params.push_back({0.03f * static_cast<float>(1 + s % 9), zero_point, format});
+    }
+    const std::size_t n = src.size();
+    std::vector<std::int16_t> s_codes(format.is_signed ? n : 0);
+    std::vector<std::uint16_t> u_codes(format.is_signed ? 0 : n);
+    const auto with_codes = [&](auto f) { return format.is_signed ? f(s_codes) : f(u_codes); };
+    std::vector<std::uint8_t> expected(quant::packed_bytes(n, format));
+    std::vector<std::byte> packed(expected.size() + 2, std::byte{0x5A});
+    for (const auto round : {quant::rounding::nearest_even, quant::rounding::stochastic}) {
+        const quant::quantize_options options{.round = round, .seed = 9};
+        with_codes([&](auto& codes) {
+            const auto flat = quant::view(codes);
+            REQUIRE(quant::quantize(src, flat, params, g, options));
+            REQUIRE(quant::pack_codes(codes, expected, format));
+        });
+        REQUIRE(quant::quantize_packed(src, packed, params, g, options));
+        int wrong = 0;
+        for (std::size_t i = 0; i < packed.size(); ++i)
+            wrong += packed[i] != (i < expected.size() ? static_cast<std::byte>(expected[i]) : std::byte{0x5A});
+        CHECK(wrong == 0);
+    }
+    std::vector<T> real(n), back(n + 1, T{}), spread(3 * n, T{});
+    const quant::tensor_view<T, Rank> dense(real.data(), src.extents());
+    with_codes([&](auto& codes) { REQUIRE(quant::dequantize(codes, dense, params, g)); });
+    for (const auto stores : {quant::store_policy::cached, quant::store_policy::streaming}) {
+        REQUIRE(quant::dequantize_packed(packed, quant::tensor_view<T, Rank>(back.data(), src.extents()), params, g,
+                                         stores));
+        int wrong = 0;
+        for (std::size_t i = 0; i < n; ++i) wrong += quant::to_float(back[i]) != quant::to_float(real[i]);
+        CHECK(wrong == 0);
+        std::fill(back.begin(), back.end(), T{});
+    }
+    auto strides = dense.strides();
+    for (std::size_t& stride : strides) stride *= 3;
+    REQUIRE(quant::dequantize_packed(expected, quant::tensor_view<T, Rank>(spread.data(), src.extents(), strides),
+                                     params, g)); // the bytes of the last rounding
+    REQUIRE(quant::dequantize_packed(packed, dense, params, g));
+    int wrong = 0;
+    for (std::size_t i = 0; i < n; ++i) wrong += quant::to_float(spread[3 * i]) != quant::to_float(real[i]);
+    CHECK(wrong == 0);
+}
+
+template <class T> std::vector<T> some_values(std::size_t n) {
+    std::vector<T> x;
+    for (std::size_t i = 0; i < n; ++i) {
+        const float u = quant::random_uniform(3, 0, i) * 12 - 6;
+        x.push_back(static_cast<T>(quant::from_float<T>(i % 97 == 5 ? std::numeric_limits<float>::quiet_NaN() : u)));
+    }
+    return x;
+}
+
+} // namespace
+
+TEST_CASE("real values straight to the stream: the bytes of quantize and pack_codes", "[packing]") {
+    const auto floats = some_values<float>(3 * 11 * 130);
+    const auto doubles = some_values<double>(7 * 40);
+    const auto halves = some_values<quant::bfloat16>(9 * 33);
+    const auto f = quant::view(floats, 3, 11, 130);
+    const auto t = f.permute({2, 0, 1}).subview(0, 3, 100).subview(2, 1, 9);
+    for (const code_format format : {quant::int4, quant::uint2, quant::int3.narrow(), quant::int8, quant::uint7,
+                                     quant::int16, quant::uint16, quant::uint1}) {
+        INFO("bits " << int{format.bits});
+        for (const auto g : {quant::per_tensor, quant::per_axis(0), quant::per_axis(1), quant::per_axis(-1),
+                             quant::per_group(-1, 32), quant::per_group(1, 4), quant::per_group(0, 2)}) {
+            check_packed_verbs<float, 3>(f, format, g);
+            check_packed_verbs<float, 3>(t, format, g);
+        }
+        check_packed_verbs<double, 2>(quant::view(doubles, 7, 40), format, quant::per_axis(0));
+        check_packed_verbs<quant::bfloat16, 2>(quant::view(halves, 9, 33), format, quant::per_axis(1));
+        check_packed_verbs<float, 1>(quant::view(floats), format, quant::per_tensor);
+        check_packed_verbs<float, 1>(quant::view(floats), format, quant::per_axis(0)); // more than one block
+    }
+}
+
+TEST_CASE("the packed verbs refuse what they cannot do", "[packing]") {
+    const std::vector<float> x(10, 1.0f);
+    std::vector<std::uint8_t> packed(5);
+    std::vector<float> back(10);
+    const std::vector<quant::affine_params> mixed{{1, 0, quant::int4}, {1, 0, quant::int3}};
+    const auto refused = [](quant::status s, errc code, const char* argument) {
+        return s.code == code && std::string(s.argument) == argument;
+    };
+    const quant::affine_params p{1, 0, quant::int4};
+    CHECK(quant::quantize_packed(x, packed, p));
+    CHECK(refused(quant::quantize_packed(x, std::span(packed).first(4), p), errc::buffer_too_small, "packed"));
+    CHECK(refused(quant::quantize_packed(quant::view(x, 2, 5), packed, mixed, quant::per_axis(0)),
+                  errc::invalid_argument, "params"));
+    CHECK(refused(quant::quantize_packed(x, packed, mixed, quant::per_tensor), errc::shape_mismatch, "params"));
+    CHECK(refused(quant::quantize_packed(x, packed, quant::affine_params{0, 0, quant::int4}), errc::invalid_scale,
+                  "params.scale"));
+    CHECK(refused(quant::dequantize_packed(std::span(packed).first(4), back, p), errc::buffer_too_small, "packed"));
+    const quant::tensor_view<float, 1> twice(back.data(), {10}, {0});
+    CHECK(refused(quant::dequantize_packed(packed, twice, p), errc::overlapping, "dst"));
+    CHECK(quant::quantize_packed(std::vector<float>{}, packed, p));
 }

@@ -4,12 +4,24 @@
 //
 //   std::vector<std::uint8_t> packed(quant::packed_bytes(codes.size(), quant::int4));
 //   if (auto s = quant::pack_codes(codes, packed, quant::int4); !s) return s;
+//   quant::quantize_packed(w, packed, channel_params, quant::per_axis(0));      // real values straight to the stream
+//   quant::dequantize_packed(packed, restored, channel_params, quant::per_axis(0));
+//
+// quantize_packed(x) is pack_codes(quantize(x)), byte for byte; the codes exist only in a tile on the stack.
 
 #include <cstddef>
 #include <cstdint>
+#include <quant/core/granularity.hpp>
 #include <quant/core/packing.hpp>
+#include <quant/core/scalar.hpp>
 #include <quant/core/tensor_view.hpp>
+#include <quant/quantize/quantize.hpp>
+#include <quant/quantize/transform.hpp>
+#include <quant/quantize/traverse.hpp>
+#include <quant/simd/memory.hpp>
 #include <quant/simd/pack.hpp>
+#include <quant/simd/quantize_kernels.hpp>
+#include <span>
 #include <type_traits>
 
 QUANT_BEGIN_TARGET
@@ -21,6 +33,272 @@ template <core_detail::byte_like Byte> QUANT_INLINE std::uint8_t* as_octets(Byte
 }
 template <core_detail::byte_like Byte> QUANT_INLINE const std::uint8_t* as_octets(const Byte* p) noexcept {
     return reinterpret_cast<const std::uint8_t*>(p);
+}
+
+inline constexpr std::size_t code_tile = 1024; ///< codes between real values and the stream: whole bytes at every width
+
+/// Codes in, bits out, in order.
+template <code_storage Code> class packed_writer {
+public:
+    packed_writer(std::uint8_t* packed, unsigned bits) noexcept : packed_(packed), bits_(bits) {}
+    /// Where the next codes belong, at most space() of them; advance(n) after writing n.
+    [[nodiscard]] QUANT_INLINE Code* codes() noexcept { return tile_ + fill_; }
+    [[nodiscard]] QUANT_INLINE std::size_t space() const noexcept { return code_tile - fill_; }
+    QUANT_INLINE void advance(std::size_t n) noexcept {
+        fill_ += n;
+        if (fill_ == code_tile) flush();
+    }
+    /// Writes what is there. Only the last one may end within a byte.
+    void flush() noexcept {
+        simd::pack_codes(tile_, packed_, fill_, bits_);
+        packed_ += fill_ * bits_ / 8;
+        fill_ = 0;
+    }
+    /// Whether the next code begins a byte of the stream that follows what has been written.
+    [[nodiscard]] QUANT_INLINE bool on_byte() const noexcept { return fill_ * bits_ % 8 == 0; }
+    /// The stream itself, for a kernel that writes `n` whole bytes. Precondition: on_byte().
+    [[nodiscard]] std::uint8_t* take(std::size_t n) noexcept {
+        flush();
+        std::uint8_t* const at = packed_;
+        packed_ += n;
+        return at;
+    }
+
+private:
+    std::uint8_t* packed_;
+    unsigned bits_;
+    std::size_t fill_ = 0;
+    Code tile_[code_tile];
+};
+
+/// Bits in, codes out, in order.
+template <code_storage Code> class packed_reader {
+public:
+    packed_reader(const std::uint8_t* packed, std::size_t n, unsigned bits) noexcept
+        : packed_(packed), left_(n), bits_(bits) {}
+    /// The next codes, available() of them; advance(n) after using n.
+    [[nodiscard]] QUANT_INLINE const Code* codes() noexcept {
+        if (begin_ == end_) {
+            begin_ = 0;
+            end_ = left_ < code_tile ? left_ : code_tile;
+            left_ -= end_;
+            simd::unpack_codes(packed_, tile_, end_, bits_, std::is_signed_v<Code>);
+            packed_ += code_tile / 8 * bits_;
+        }
+        return tile_ + begin_;
+    }
+    [[nodiscard]] QUANT_INLINE std::size_t available() const noexcept { return end_ - begin_; }
+    QUANT_INLINE void advance(std::size_t n) noexcept { begin_ += n; }
+
+private:
+    const std::uint8_t* packed_;
+    std::size_t left_;
+    unsigned bits_;
+    std::size_t begin_ = 0, end_ = 0;
+    Code tile_[code_tile];
+};
+
+/// Calls f(Code{}) with the narrowest type that holds every code of `format`.
+template <class F> QUANT_INLINE void with_code_type(code_format format, F f) noexcept {
+    if (format.bits <= 8)
+        format.is_signed ? f(std::int8_t{}) : f(std::uint8_t{});
+    else
+        format.is_signed ? f(std::int16_t{}) : f(std::uint16_t{});
+}
+
+/// Calls f(run) for runs that cover every element of the nest's source once, in row-major order of the index.
+template <class S, class D, class F> inline void for_each_run_in_order(const loop_nest<S, D>& nest, F&& f) noexcept {
+    loop_dimension dims[loop_nest<S, D>::max_rank];
+    std::size_t count = 0, axis = loop_nest<S, D>::max_rank; // among `dims`; none
+    for (std::size_t d = 0; d < nest.rank; ++d) {
+        const loop_dimension inner = nest.dims[d];
+        if (inner.extent == 0) return;
+        if (inner.extent == 1) continue;
+        const bool grouped = nest.group_size > 1 && d == nest.axis;
+        if (count > 0 && !grouped && axis != count - 1) {
+            const loop_dimension outer = dims[count - 1];
+            if (outer.src == inner.src * inner.extent && outer.slice == inner.slice * inner.extent) {
+                dims[count - 1] = {outer.extent * inner.extent, inner.src, inner.dst, inner.slice, inner.index};
+                continue;
+            }
+        }
+        if (grouped) axis = count;
+        dims[count++] = inner;
+    }
+    if (count == 0) dims[count++] = loop_dimension{1, 1, 1, 0, 1};
+    const std::size_t last = count - 1, group = nest.group_size;
+    const loop_dimension innermost = dims[last];
+    element_run<S, D> run{nest.src, nest.dst, innermost.extent, innermost.src, innermost.dst, 0, innermost.slice, 0, 1};
+    std::size_t at[loop_nest<S, D>::max_rank] = {};
+    for (;;) {
+        run.slice = 0;
+        for (std::size_t d = 0; d < last; ++d) run.slice += (d == axis ? at[d] / group : at[d]) * dims[d].slice;
+        if (axis == last) {
+            element_run<S, D> part = run;
+            part.slice_step = 0;
+            for (std::size_t first = 0; first < run.n; first += group, part.slice += innermost.slice) {
+                part.n = run.n - first < group ? run.n - first : group;
+                part.src = run.src + first * run.src_stride;
+                part.index = run.index + first;
+                f(static_cast<const element_run<S, D>&>(part));
+            }
+        } else {
+            f(static_cast<const element_run<S, D>&>(run));
+        }
+        run.index += run.n;
+        std::size_t d = last;
+        for (; d > 0; --d) {
+            if (++at[d - 1] < dims[d - 1].extent) {
+                run.src += dims[d - 1].src;
+                break;
+            }
+            at[d - 1] = 0;
+            run.src -= dims[d - 1].src * (dims[d - 1].extent - 1);
+        }
+        if (d == 0) return;
+    }
+}
+
+/// Calls f(position in the run, count, parameters) for pieces of a run, each of at most space() elements.
+template <class S, class D, class Space, class F>
+QUANT_INLINE void in_pieces(const element_run<S, D>& run, std::span<const affine_params> params,
+                            parameter_tile& per_element, Space space, F f) noexcept {
+    for (std::size_t first = 0; first < run.n;) {
+        std::size_t n = space();
+        if (run.slice_step == 0) {
+            n = run.n - first < n ? run.n - first : n;
+            f(first, n, simd::uniform_params{params[run.slice]});
+        } else {
+            // The parameters of a whole block at a time: the same ones come again with the next row.
+            const std::size_t block = first / run_tile * run_tile, within = first - block;
+            const std::size_t in_block = run.n - block < run_tile ? run.n - block : run_tile;
+            n = in_block - within < n ? in_block - within : n;
+            simd::per_element_params own =
+                per_element.load(run.slice + block * run.slice_step, run.slice_step, in_block);
+#if QUANT_HAS_XSIMD
+            own = simd::detail::from_position(own, within);
+#else
+            own.params += within * own.step;
+#endif
+            f(first, n, own);
+        }
+        first += n;
+    }
+}
+
+template <code_storage Code, real_element T>
+inline void quantize_to_stream(const loop_nest<const T, const T>& nest, std::span<const affine_params> params,
+                               const quantize_options& options, std::uint8_t* packed) noexcept {
+    using real = compute_t<T>;
+    packed_writer<Code> writer(packed, params[0].format.bits);
+    parameter_tile per_element(params);
+    real dense[code_tile];
+    for_each_run_in_order(nest, [&](const element_run<const T, const T>& run) noexcept {
+        const auto space = [&] { return writer.space(); };
+        in_pieces(run, params, per_element, space, [&](std::size_t first, std::size_t n, const auto& own) {
+            const T* from = run.src + first * run.src_stride;
+            const simd::index_run index{run.index + first, 1};
+            bool in_place = false;
+            if constexpr (std::same_as<T, real>) {
+                if (run.src_stride == 1) {
+                    simd::quantize(from, writer.codes(), n, own, options, index);
+                    in_place = true;
+                }
+            }
+            if (!in_place) {
+                for (std::size_t i = 0; i < n; ++i) {
+                    if constexpr (std::same_as<T, real>)
+                        dense[i] = from[i * run.src_stride];
+                    else
+                        dense[i] = to_float(from[i * run.src_stride]);
+                }
+                simd::quantize(static_cast<const real*>(dense), writer.codes(), n, own, options, index);
+            }
+            writer.advance(n);
+        });
+    });
+    writer.flush();
+}
+
+template <code_storage Code, real_element T>
+inline void dequantize_from_stream(const loop_nest<T, T>& nest, std::span<const affine_params> params, std::size_t size,
+                                   store_policy stores, const std::uint8_t* packed) noexcept {
+    using real = compute_t<T>;
+    packed_reader<Code> reader(packed, size, params[0].format.bits);
+    parameter_tile per_element(params);
+    real dense[code_tile];
+    for_each_run_in_order(nest, [&](const element_run<T, T>& run) noexcept {
+        const auto available = [&] {
+            static_cast<void>(reader.codes());
+            return reader.available();
+        };
+        in_pieces(run, params, per_element, available, [&](std::size_t first, std::size_t n, const auto& own) {
+            T* to = run.src + first * run.src_stride;
+            bool in_place = false;
+            if constexpr (std::same_as<T, real>) {
+                if (run.src_stride == 1) {
+                    simd::dequantize(reader.codes(), to, n, own, stores);
+                    in_place = true;
+                }
+            }
+            if (!in_place) {
+                simd::dequantize(reader.codes(), static_cast<real*>(dense), n, own, store_policy::cached);
+                for (std::size_t i = 0; i < n; ++i) {
+                    if constexpr (std::same_as<T, real>)
+                        to[i * run.src_stride] = dense[i];
+                    else
+                        to[i * run.src_stride] = from_float<T>(dense[i]);
+                }
+            }
+            reader.advance(n);
+        });
+    });
+}
+
+/// What the packed verbs check beyond check_params: one width for the whole stream, and room in it.
+template <class Packed>
+[[nodiscard]] inline status check_stream(std::span<const affine_params> params, const Packed& packed,
+                                         std::size_t size) noexcept {
+    if (params.empty()) return {}; // of an empty tensor
+    const code_format format = params[0].format;
+    for (const affine_params& p : params)
+        if (p.format.bits != format.bits || p.format.is_signed != format.is_signed)
+            return {errc::invalid_argument, "params"};
+    if (!packed.is_contiguous()) return {errc::invalid_stride, "packed"};
+    if (packed.size() < packed_bytes(size, format)) return {errc::buffer_too_small, "packed"};
+    return {};
+}
+
+template <real_element T, std::size_t Rank, core_detail::byte_like Byte, std::size_t PackedRank>
+[[nodiscard]] inline status quantize_packed_views(tensor_view<const T, Rank> src, tensor_view<Byte, PackedRank> packed,
+                                                  std::span<const affine_params> params, granularity g,
+                                                  const quantize_options& options) noexcept {
+    slice_map<Rank> map;
+    if (const status s = check_params(params, g, src.extents(), map); !s) return s;
+    if (const status s = check_stream(params, packed, src.size()); !s) return s;
+    if (src.empty()) return {};
+    with_code_type(params[0].format, [&]<class Code>(Code) {
+        quantize_to_stream<Code>(make_nest(src, src, map), params, options, as_octets(packed.data()));
+    });
+    return {};
+}
+
+template <real_element T, std::size_t Rank, core_detail::byte_like Byte, std::size_t PackedRank>
+[[nodiscard]] inline status dequantize_packed_views(tensor_view<const Byte, PackedRank> packed,
+                                                    tensor_view<T, Rank> dst, std::span<const affine_params> params,
+                                                    granularity g, store_policy stores) noexcept {
+    slice_map<Rank> map;
+    if (const status s = check_params(params, g, dst.extents(), map); !s) return s;
+    if (const status s = check_stream(params, packed, dst.size()); !s) return s;
+    if (may_overlap(dst)) return {errc::overlapping, "dst"};
+    if (dst.empty()) return {};
+    const bool stream = simd::use_streaming(dst.size() * sizeof(T), stores); // decided once, not per tile
+    with_code_type(params[0].format, [&]<class Code>(Code) {
+        dequantize_from_stream<Code>(make_nest(dst, dst, map), params, dst.size(),
+                                     stream ? store_policy::streaming : store_policy::cached, as_octets(packed.data()));
+    });
+    if (stream) simd::stream_fence();
+    return {};
 }
 
 } // namespace detail
@@ -54,6 +332,43 @@ constexpr status unpack_codes(const Packed& packed, Codes&& codes, code_format f
     else
         simd::unpack_codes(detail::as_octets(from.data()), to.data(), to.size(), format.bits, format.is_signed);
     return {};
+}
+
+/// Real values straight to the packed stream of their codes, in row-major order: pack_codes(quantize(src)), byte for byte.
+/// src     real values, any strides      packed  [>= packed_bytes(src.size(), format)] std::uint8_t or std::byte
+/// params  scale in real units per code  options rounding, division or reciprocal, seed
+/// Errors as for quantize, and invalid_stride, buffer_too_small "packed". Cost: one pass, no allocation.
+template <viewable Src, destination Packed>
+    requires(real_element<element_of_t<Src>>&& core_detail::byte_like<element_of_t<Packed>>)
+[[nodiscard]] inline status quantize_packed(const Src& src, Packed&& packed, const affine_params& params,
+                                            const quantize_options& options = {}) noexcept {
+    return detail::quantize_packed_views(detail::view_const(src), v0_1::view(packed), std::span(&params, 1), per_tensor,
+                                         options);
+}
+
+/// The same with one set of parameters per slice; all of one width and sign (else invalid_argument "params").
+template <viewable Src, destination Packed>
+    requires(real_element<element_of_t<Src>>&& core_detail::byte_like<element_of_t<Packed>>)
+[[nodiscard]] inline status quantize_packed(const Src& src, Packed&& packed, std::span<const affine_params> params,
+                                            granularity g, const quantize_options& options = {}) noexcept {
+    return detail::quantize_packed_views(detail::view_const(src), v0_1::view(packed), params, g, options);
+}
+
+/// Real values of a packed stream: dequantize(unpack_codes(packed)), byte for byte. dst says how many codes there are.
+template <viewable Packed, destination Dst>
+    requires(core_detail::byte_like<element_of_t<Packed>>&& real_element<element_of_t<Dst>>)
+[[nodiscard]] inline status dequantize_packed(const Packed& packed, Dst&& dst, const affine_params& params,
+                                              store_policy stores = {}) noexcept {
+    return detail::dequantize_packed_views(detail::view_const(packed), v0_1::view(dst), std::span(&params, 1),
+                                           per_tensor, stores);
+}
+
+/// The same with one set of parameters per slice.
+template <viewable Packed, destination Dst>
+    requires(core_detail::byte_like<element_of_t<Packed>>&& real_element<element_of_t<Dst>>)
+[[nodiscard]] inline status dequantize_packed(const Packed& packed, Dst&& dst, std::span<const affine_params> params,
+                                              granularity g, store_policy stores = {}) noexcept {
+    return detail::dequantize_packed_views(detail::view_const(packed), v0_1::view(dst), params, g, stores);
 }
 
 QUANT_END_TARGET
