@@ -122,7 +122,8 @@ std::size_t kernel_mistakes(std::size_t n, std::size_t from, std::size_t to, con
     quant::simd::fake_quant<Arch>(in_place.data(), in_place.data(), n, params, options);
     guarded<Code> any = code_source<Code>(n, to);
     guarded<float> restored(n, from, 96);
-    quant::simd::dequantize<Arch>(any.data(), restored.data(), n, params);
+    quant::simd::dequantize<Arch>(any.data(), restored.data(), n, params, options.stores);
+    quant::simd::stream_fence();
     for (std::size_t i = 0; i < n; ++i) {
         const float expected = quant::fake_quant_one(x.span()[i], params[i], options, i);
         wrong += codes.span()[i] != quant::quantize_one(x.span()[i], params[i], options, i);
@@ -141,18 +142,12 @@ template <class Arch, class Code> std::size_t kernel_mistakes_everywhere() {
     std::iota(lengths.begin(), lengths.end(), std::size_t{0});
     for (const std::size_t far : {511u, 512u, 513u, 1023u, 1025u}) lengths.push_back(far);
 
-    // The vector copies of the parameters stand as unaligned as the data.
-    const std::vector<affine_params> params = params_for<Code>(lengths.back());
-    std::vector<float> scale(1), lo(1), hi(1);
-    std::vector<std::int32_t> zero_point(1);
-    for (const affine_params& p : params) {
-        scale.push_back(p.scale);
-        lo.push_back(static_cast<float>(p.format.qmin() - p.zero_point));
-        hi.push_back(static_cast<float>(p.format.qmax() - p.zero_point));
-        zero_point.push_back(p.zero_point);
-    }
-    const quant::simd::per_element_params each{params.data(),        1, scale.data() + 1, lo.data() + 1, hi.data() + 1,
-                                               zero_point.data() + 1};
+    // Every second set of parameters is one of the run's.
+    std::vector<affine_params> spread;
+    for (const affine_params& p : params_for<Code>(lengths.back())) spread.insert(spread.end(), 2, p);
+    static quant::simd::per_element_arrays<1025> arrays;
+    arrays.load(spread.data(), 2, lengths.back());
+    const quant::simd::per_element_params each = arrays.view(spread.data(), 2);
     const quant::simd::uniform_params one{{0.125f, 3, quant::full_range_format<Code>}};
     const quantize_options other{
         .round = quant::rounding::stochastic, .divide = quant::scale_by::reciprocal, .seed = 5, .first_index = 7};
@@ -160,6 +155,7 @@ template <class Arch, class Code> std::size_t kernel_mistakes_everywhere() {
     for (const std::size_t n : lengths)
         for (const auto& [from, to] : offsets) {
             wrong += kernel_mistakes<Arch, Code>(n, from, to, one, {});
+            wrong += kernel_mistakes<Arch, Code>(n, from, to, one, {.stores = quant::store_policy::streaming});
             wrong += kernel_mistakes<Arch, Code>(n, from, to, each, from == 3 ? other : quantize_options{});
         }
     return wrong;
