@@ -507,6 +507,38 @@ TEST_CASE("histograms have the smallest power-of-two bins that cover the data") 
     check({std::nextafter(0x1p-116f, 0.0f), -0x1p-130f});
 }
 
+TEST_CASE("long dense data are counted in tables to the same histogram") {
+    std::vector<float> x = reference::gauss(40000, 61);
+    for (std::size_t i = 0; i < 10000; ++i)
+        x[3000 + i] = x[3000 + i] < 0 ? (i % 2 == 0 ? 0.0f : -0.0f) : 1.5f; // many equal
+    for (std::size_t i = 20000; i < x.size(); ++i) x[i] *= 37.0f;           // the bins grow on the way
+    x[15000] = nan_value;
+    x[15001] = -std::numeric_limits<float>::infinity();
+    x[25000] = 1e-45f;
+    x[25001] = -1e-45f;
+    x[30000] = -1e30f;
+    x[39999] = std::numeric_limits<float>::max();
+    const auto check = [&]<std::size_t Bins>(std::integral_constant<std::size_t, Bins>) {
+        for (const std::size_t n : {std::size_t{8192}, std::size_t{14999}, std::size_t{29999}, x.size()}) {
+            const std::vector<float> part(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(n));
+            quant::histogram_observer<Bins> whole, pieces;
+            whole.observe(part);
+            check_bins(whole, part);
+            for (std::size_t at = 0; at < n; at += 333)
+                pieces.observe(std::span<const float>(part).subspan(at, std::min<std::size_t>(333, n - at)));
+            CHECK(pieces.state() == whole.state());
+        }
+    };
+    check(std::integral_constant<std::size_t, 8>{});
+    check(std::integral_constant<std::size_t, 2048>{});
+    check(std::integral_constant<std::size_t, 4096>{});
+    check(std::integral_constant<std::size_t, 8192>{}); // too large for tables
+    const std::vector<float> constant(20000, -3.25f);
+    quant::histogram_observer<> h;
+    h.observe(constant);
+    check_bins(h, constant);
+}
+
 TEST_CASE("a histogram grows without losing a count") {
     quant::histogram_observer<> h;
     std::vector<float> all;

@@ -49,26 +49,21 @@ public:
     /// Goes on from a saved state.
     explicit histogram_observer(const histogram_state<Bins>& state) noexcept : state_(state) {}
 
-    /// Takes in every element. One pass, no allocation. Bit-exact for any split, order, layout and architecture.
+    /// Takes in every element. One pass, no allocation; calls with many dense floats use 9 * Bins bytes of stack for counters.
+    /// Bit-exact for any split, order, layout and architecture.
     template <class X>
         requires detail::real_viewable<X>
     void observe(const X& x) noexcept {
-        simd::for_each_tile(detail::view_const(x), [&](const float* p, std::size_t n) {
-            const simd::block_extremes tile = simd::extremes(p, n);
-            include(tile.count, tile.min, tile.max);
-            state_.non_finite += tile.non_finite;
-            if (tile.count == 0) return;
-            const float below = -tile.min;
-            const float above = tile.max;
-            grow(exponent_for(below > above ? below : above));
-            const float inverse_width = std::bit_cast<float>(static_cast<std::uint32_t>(127 - state_.exponent) << 23);
-            std::int32_t bin[simd::tile_size];
-            simd::histogram_bins(p, n, inverse_width, static_cast<std::uint32_t>(half), bin);
-            for (std::size_t i = 0; i < n; ++i) {
-                const auto b = static_cast<std::size_t>(bin[i]);
-                if (b < Bins) ++state_.bins[b];
-                state_.zeros += p[i] == 0 ? 1 : 0;
+        simd::for_each_run(detail::view_const(x), [&](const float* p, std::size_t n) {
+            std::size_t done = 0;
+            if constexpr (has_fast_tables) {
+                if (n >= 4 * Bins && n >= simd::histogram_step_size) {
+                    done = n - n % simd::histogram_step_size;
+                    observe_through_tables(p, done);
+                }
             }
+            for (; done < n; done += simd::tile_size)
+                observe_tile(p + done, n - done < simd::tile_size ? n - done : simd::tile_size);
         });
     }
 
@@ -108,12 +103,86 @@ public:
     [[nodiscard]] const histogram_state<Bins>& state() const noexcept { return state_; }
 
 private:
+    using arch = simd::reduction_arch_t<simd::native>;
+    /// Not where one element runs at a time, as on microcontrollers, and not where the tables would leave the first cache.
+    static constexpr bool has_fast_tables = !simd::is_scalar<arch> && Bins <= 4096;
+
+    [[nodiscard]] float inverse_width() const noexcept {
+        return std::bit_cast<float>(static_cast<std::uint32_t>(127 - state_.exponent) << 23);
+    }
+
+    /// At most tile_size elements, straight into the bins.
+    void observe_tile(const float* p, std::size_t n) noexcept {
+        const simd::block_extremes tile = simd::extremes(p, n);
+        include(tile.count, tile.min, tile.max);
+        state_.non_finite += tile.non_finite;
+        if (tile.count == 0) return;
+        grow(exponent_for(tile));
+        std::int32_t bin[simd::tile_size];
+        simd::histogram_bins(p, n, inverse_width(), static_cast<std::uint32_t>(half), bin);
+        for (std::size_t i = 0; i < n; ++i) {
+            const auto b = static_cast<std::size_t>(bin[i]);
+            if (b < Bins) ++state_.bins[b];
+            state_.zeros += p[i] == 0 ? 1 : 0;
+        }
+    }
+
+    /// Two tables of small counters, a power of two of elements below 2^32 and a multiple of histogram_step_size.
+    struct tables {
+        std::uint32_t even[Bins + simd::histogram_zero_slots] = {};
+        std::uint32_t odd[Bins + simd::histogram_zero_slots] = {};
+    };
+
+    void add_and_clear(tables& t) noexcept {
+        std::uint64_t zeros = 0;
+        for (std::size_t b = Bins; b < Bins + simd::histogram_zero_slots; ++b) zeros += t.even[b] + t.odd[b];
+        state_.zeros += zeros;
+        state_.bins[half] += zeros;
+        for (std::size_t b = 0; b < Bins; ++b) state_.bins[b] += std::uint64_t{t.even[b]} + t.odd[b];
+        t = {};
+    }
+
+    void observe_through_tables(const float* p, std::size_t n) noexcept {
+        constexpr std::size_t step = simd::histogram_step_size;
+        constexpr auto middle = static_cast<std::uint32_t>(half);
+        tables t;
+        std::int32_t slots[2][step];
+        const std::int32_t* pending = nullptr; // slots still to be counted
+        for (std::size_t i = 0; i < n; i += step) {
+            std::int32_t* next = pending == slots[0] ? slots[1] : slots[0];
+            simd::block_extremes block;
+            const bool counted = pending != nullptr
+                                     ? simd::histogram_step<arch, true, true>(p + i, inverse_width(), middle, next,
+                                                                              pending, t.even, t.odd, block)
+                                     : simd::histogram_step<arch, true, false>(p + i, inverse_width(), middle, next,
+                                                                               nullptr, nullptr, nullptr, block);
+            pending = next;
+            if (counted) {
+                include(block.count, block.min, block.max);
+            } else {
+                // The bins must grow first, or something is not finite.
+                add_and_clear(t);
+                observe_tile(p + i, step);
+                pending = nullptr;
+            }
+        }
+        if (pending != nullptr) {
+            simd::block_extremes none;
+            simd::histogram_step<arch, false, true>(nullptr, 0, middle, nullptr, pending, t.even, t.odd, none);
+        }
+        add_and_clear(t);
+    }
+
     /// The smallest legal k with magnitude < half * 2^k.
     [[nodiscard]] static std::int32_t exponent_for(float magnitude) noexcept {
         constexpr std::int32_t log2_half = std::countr_zero(half);
         const auto biased = static_cast<std::int32_t>((std::bit_cast<std::uint32_t>(magnitude) >> 23) & 0xFFu);
         const std::int32_t k = biased - 127 + 1 - log2_half; // magnitude < 2^(biased - 126)
         return k < -126 ? -126 : k;
+    }
+
+    [[nodiscard]] static std::int32_t exponent_for(const simd::block_extremes& block) noexcept {
+        return exponent_for(-block.min > block.max ? -block.min : block.max);
     }
 
     void grow(std::int32_t exponent) noexcept {

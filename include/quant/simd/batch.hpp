@@ -90,6 +90,21 @@ QUANT_INLINE bool both(bool a, bool b) noexcept { return a && b; }
 /// Toward zero, of |x| < 2^31.
 QUANT_INLINE float truncate(float x) noexcept { return static_cast<float>(static_cast<int>(x)); }
 
+/// Toward zero as an integer; any integer for what does not fit one.
+QUANT_INLINE std::int32_t truncated(float x) noexcept {
+    return magnitude(x) < 0x1p31f ? static_cast<std::int32_t>(x) : 0; // false for NaN
+}
+/// -1 for a set sign bit, else 0.
+QUANT_INLINE std::int32_t sign_mask(float x) noexcept { return std::bit_cast<std::int32_t>(x) >> 31; }
+QUANT_INLINE std::int32_t choose_int(bool condition, std::int32_t yes, std::int32_t no) noexcept {
+    return condition ? yes : no;
+}
+template <class Arch>
+    requires(std::same_as<Arch, scalar>)
+QUANT_INLINE std::int32_t load_int(const std::int32_t* from)
+noexcept { return *from; }
+QUANT_INLINE void put(std::int32_t* to, std::int32_t x) noexcept { *to = x; }
+
 /// Writes whole floats of |x| < 2^31 as integers.
 QUANT_INLINE void put_int(std::int32_t* to, float x) noexcept { *to = static_cast<std::int32_t>(x); }
 /// The leading 26 significant bits: the square of the result is exact in double.
@@ -204,6 +219,24 @@ QUANT_INLINE xsimd::batch_bool<T, Arch> both(const xsimd::batch_bool<T, Arch>& a
 template <class Arch> QUANT_INLINE xsimd::batch<float, Arch> truncate(const xsimd::batch<float, Arch>& x) noexcept {
     return xsimd::to_float(xsimd::to_int(x));
 }
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> truncated(const xsimd::batch<float, Arch>& x) noexcept {
+    return xsimd::to_int(x);
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> sign_mask(const xsimd::batch<float, Arch>& x) noexcept {
+    return xsimd::bitwise_cast<std::int32_t>(x) >> 31;
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> choose_int(const xsimd::batch_bool<float, Arch>& condition,
+                                                         const xsimd::batch<std::int32_t, Arch>& yes,
+                                                         const xsimd::batch<std::int32_t, Arch>& no) noexcept {
+    return xsimd::select(xsimd::batch_bool_cast<std::int32_t>(condition), yes, no);
+}
+template <class Arch>
+    requires(!std::same_as<Arch, scalar>)
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> load_int(const std::int32_t* from)
+noexcept { return xsimd::batch<std::int32_t, Arch>::load_unaligned(from); }
 template <class Arch> QUANT_INLINE void put_int(std::int32_t* to, const xsimd::batch<float, Arch>& x) noexcept {
     xsimd::to_int(x).store_unaligned(to);
 }

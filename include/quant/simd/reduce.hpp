@@ -396,5 +396,72 @@ inline void histogram_bins(const float* p, std::size_t n, float inverse_width, s
     for (std::size_t i = 0; i < rest; ++i) run(std::type_identity<scalar>{}, whole + i);
 }
 
+/// Elements that histogram_step takes at once.
+inline constexpr std::size_t histogram_step_size = 1024;
+/// Counters of a table for histogram_step beyond those of the bins: zeros are counted there, each lane by itself, because
+/// increments of one counter wait for each other and zeros are what a tensor has many of.
+inline constexpr std::size_t histogram_zero_slots = virtual_lanes;
+
+/// Two steps of a pipeline, whose halves keep different parts of a core busy: the slots of one block of 1024 elements are
+/// computed while those of the block before are counted.
+/// p        1024 elements (Compute); their slots go to `next`: the bin of histogram_bins, or 2 * half + lane for a zero
+/// current  slots to count (Count), taking turns in the two tables of 2 * half + histogram_zero_slots counters
+/// extremes takes in those of p. Returns whether all of p was finite and |x| * inverse_width < half, without which the
+///          slots mean nothing.
+template <class Arch, bool Compute, bool Count>
+#if defined(__GNUC__)
+__attribute__((noinline))
+#endif
+inline bool
+histogram_step(const float* p, float inverse_width, std::uint32_t half, std::int32_t* next, const std::int32_t* current,
+               std::uint32_t* even, std::uint32_t* odd, block_extremes& out) noexcept {
+    using floats = pack<float, Arch>;
+    constexpr std::size_t width = pack_of<float, Arch>::size, stride = 2 * virtual_lanes;
+    static_assert(virtual_lanes % width == 0);
+    std::int32_t zero_slot[virtual_lanes];
+    for (std::size_t k = 0; k < virtual_lanes; ++k) zero_slot[k] = static_cast<std::int32_t>(2 * half + k);
+    const floats scale(inverse_width), zero(0.0f);
+    const pack<std::int32_t, Arch> middle(static_cast<std::int32_t>(half));
+    detail::extreme_lanes<Arch> extremes;
+    floats watched(0.0f);
+#if defined(__clang__)
+#pragma clang loop unroll(disable)
+#endif
+    for (std::size_t i = 0; i < histogram_step_size; i += stride) {
+        if constexpr (Compute) {
+            for (std::size_t k = 0; k < stride; k += width) {
+                const floats x = held(load<Arch>(p + i + k));
+                // Truncated toward zero, and one less below zero: the bins there are mirrored.
+                const auto slot = truncated(x * scale) + sign_mask(x) + middle;
+                put(next + i + k, choose_int(x == zero, load_int<Arch>(zero_slot + k % virtual_lanes), slot));
+                extremes.low = quick_smaller(extremes.low, x);
+                extremes.high = quick_larger(extremes.high, x);
+                watched = watch(watched, x, zero);
+            }
+        }
+        if constexpr (Count) {
+            // Unrolled into as many instructions as there are slots, this loop takes three times as long.
+#if defined(__clang__)
+#pragma clang loop unroll(disable) vectorize(disable)
+#elif defined(__GNUC__)
+#pragma GCC unroll 1
+#endif
+            for (std::size_t k = i; k < i + stride; k += 4) {
+                ++even[current[k]];
+                ++odd[current[k + 1]];
+                ++even[current[k + 2]];
+                ++odd[current[k + 3]];
+            }
+        }
+    }
+    if constexpr (!Compute) return true;
+    out = {};
+    if (!is_zero(watched)) return false;
+    out.count = static_cast<std::uint32_t>(histogram_step_size);
+    extremes.total(out.min, out.max);
+    const float limit = static_cast<float>(half), above = out.max * inverse_width, below = -out.min * inverse_width;
+    return above < limit && below < limit;
+}
+
 } // namespace simd
 QUANT_END_TARGET
