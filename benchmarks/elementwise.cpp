@@ -12,10 +12,10 @@ using quant::scale_by;
 template <class Code> inline constexpr quant::code_format format = std::is_signed_v<Code> ? quant::int8 : quant::uint8;
 template <class Code> affine_params params() { return params_of(format<Code>, std::is_signed_v<Code> ? 3 : 131); }
 
-// ---- kernels ----------------------------------------------------------------------------------------------------------
+// ---- kernels, with ordinary stores at every size ---------------------------------------------------------------------
 
 template <class Arch, class Code, scale_by Divide> void quantize_kernel(row& r) {
-    const quant::quantize_options options{.divide = Divide};
+    const quant::quantize_options options{.divide = Divide, .stores = quant::store_policy::cached};
     const simd::uniform_params p{params<Code>()};
     const float* const x = reals(r.n);
     Code* const out = results<Code>(r.n);
@@ -25,10 +25,10 @@ template <class Arch, class Code> void dequantize_kernel(row& r) {
     const simd::uniform_params p{params<Code>()};
     const Code* const c = codes<Code>(r.n);
     float* const out = results<float>(r.n);
-    r.run([&] { simd::dequantize<Arch>(c, out, r.n, p); });
+    r.run([&] { simd::dequantize<Arch>(c, out, r.n, p, quant::store_policy::cached); });
 }
 template <class Arch, scale_by Divide> void fake_quant_kernel(row& r) {
-    const quant::quantize_options options{.divide = Divide};
+    const quant::quantize_options options{.divide = Divide, .stores = quant::store_policy::cached};
     const simd::uniform_params p{params<std::int8_t>()};
     const float* const x = reals(r.n);
     float* const out = results<float>(r.n);
@@ -41,20 +41,13 @@ template <class Arch> void stochastic_kernel(row& r) {
     r.run([&] { simd::quantize<Arch>(x, out, r.n, p, {.round = quant::rounding::stochastic, .seed = 1}); });
 }
 
-// ---- verbs, checks and traversal included -----------------------------------------------------------------------------
+// ---- verbs, checks and traversal included; large results are streamed ------------------------------------------------
 
-/// Real: float, float16 or bfloat16. Policy: 0 automatic, 1 cached, 2 streaming.
-enum class stores { automatic, cached, streaming };
-template <stores S> constexpr quant::store_policy policy() {
-    if constexpr (S == stores::cached) return quant::store_policy::cached;
-    if constexpr (S == stores::streaming) return quant::store_policy::streaming;
-    return {};
-}
-template <class Code, scale_by Divide, stores S = stores::automatic> void quantize_verb(row& r) {
+template <class Code, scale_by Divide> void quantize_verb(row& r) {
     const affine_params p = params<Code>();
     const std::span x(reals(r.n), r.n);
     const std::span out(results<Code>(r.n), r.n);
-    r.run_verb([&] { return quant::quantize(x, out, p, {.divide = Divide, .stores = policy<S>()}); });
+    r.run_verb([&] { return quant::quantize(x, out, p, {.divide = Divide}); });
 }
 template <class Code> void dequantize_verb(row& r) {
     const affine_params p = params<Code>();
@@ -62,11 +55,11 @@ template <class Code> void dequantize_verb(row& r) {
     const std::span out(results<float>(r.n), r.n);
     r.run_verb([&] { return quant::dequantize(c, out, p); });
 }
-template <scale_by Divide, stores S = stores::automatic> void fake_quant_verb(row& r) {
+template <scale_by Divide> void fake_quant_verb(row& r) {
     const affine_params p = params<std::int8_t>();
     const std::span x(reals(r.n), r.n);
     const std::span out(results<float>(r.n), r.n);
-    r.run_verb([&] { return quant::fake_quant(x, out, p, {.divide = Divide, .stores = policy<S>()}); });
+    r.run_verb([&] { return quant::fake_quant(x, out, p, {.divide = Divide}); });
 }
 template <class Half> void quantize_half(row& r) {
     const affine_params p = params<std::int8_t>();
@@ -148,16 +141,6 @@ const bool registered = [] {
     add<f32_to_f32>("fake_quant/f32_f32/per_tensor", "native", all_sizes, fake_quant_verb<division>);
     add<f32_to_f32>("fake_quant_reciprocal/f32_f32/per_tensor", "native", all_sizes, fake_quant_verb<reciprocal>);
     add<f32_to_f32>("fake_quant/f32_f32/per_tensor", "loop", all_sizes, fake_quant_loop);
-
-    // Whatever automatic makes of this size, both ways of storing.
-    add<f32_to_8>("quantize_cached/f32_s8/per_tensor", "native", memory_size,
-                  quantize_verb<std::int8_t, division, stores::cached>);
-    add<f32_to_8>("quantize_streaming/f32_s8/per_tensor", "native", memory_size,
-                  quantize_verb<std::int8_t, division, stores::streaming>);
-    add<f32_to_f32>("fake_quant_cached/f32_f32/per_tensor", "native", memory_size,
-                    fake_quant_verb<division, stores::cached>);
-    add<f32_to_f32>("fake_quant_streaming/f32_f32/per_tensor", "native", memory_size,
-                    fake_quant_verb<division, stores::streaming>);
 
     add<f16_to_8>("quantize/f16_s8/per_tensor", "native", cache_sizes, quantize_half<quant::float16>);
     add<f16_to_8>("quantize/bf16_s8/per_tensor", "native", cache_sizes, quantize_half<quant::bfloat16>);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Codes to the dense bit stream and back.
+// Codes to the dense bit stream and back, and real values straight to it: rows of 4096 with parameters of their own.
 #include "benchmark.hpp"
 #include <quant/packing.hpp>
+#include <quant/uniform.hpp>
 #include <span>
 
 namespace {
@@ -19,6 +20,46 @@ template <unsigned Bits> void unpack(row& r) {
     const std::span packed(bytes(r.n * Bits / 8), r.n * Bits / 8);
     const std::span c(results<std::int8_t>(r.n), r.n);
     r.run_verb([&] { return quant::unpack_codes(packed, c, format<Bits>); });
+}
+
+template <class Arch, unsigned Bits> void pack_kernel(row& r) {
+    const auto* const c = codes<std::int8_t>(r.n);
+    auto* const packed = results<std::uint8_t>(r.n * Bits / 8);
+    r.run([&] { simd::pack_codes<Arch>(c, packed, r.n, Bits); });
+}
+template <class Arch, unsigned Bits> void unpack_kernel(row& r) {
+    const std::uint8_t* const packed = bytes(r.n * Bits / 8);
+    auto* const c = results<std::int8_t>(r.n);
+    r.run([&] { simd::unpack_codes<Arch>(packed, c, r.n, Bits, true); });
+}
+
+// ---- without codes in between; the same rows to int8 for comparison -----------------------------------------------------
+
+template <unsigned Bits> struct rows_of_4096 {
+    std::size_t rows;
+    std::vector<affine_params> params;
+    explicit rows_of_4096(std::size_t n) : rows(n / 4096), params(params_of(format<Bits>, n / 4096)) {
+        for (affine_params& p : params) p.zero_point = 0;
+    }
+    template <class T> auto view(T* p) const { return quant::view(p, rows, std::size_t{4096}); }
+};
+template <unsigned Bits> void quantize_packed(row& r) {
+    const rows_of_4096<Bits> m(r.n);
+    const std::span packed(results<std::uint8_t>(r.n * Bits / 8), r.n * Bits / 8);
+    const auto x = m.view(reals(r.n));
+    r.run_verb([&] { return quant::quantize_packed(x, packed, m.params, quant::per_axis(0)); });
+}
+template <unsigned Bits> void dequantize_packed(row& r) {
+    const rows_of_4096<Bits> m(r.n);
+    const std::span packed(bytes(r.n * Bits / 8), r.n * Bits / 8);
+    const auto x = m.view(results<float>(r.n));
+    r.run_verb([&] { return quant::dequantize_packed(packed, x, m.params, quant::per_axis(0)); });
+}
+void quantize_rows(row& r) {
+    const rows_of_4096<8> m(r.n);
+    const auto x = m.view(reals(r.n));
+    const auto out = m.view(results<std::int8_t>(r.n));
+    r.run_verb([&] { return quant::quantize(x, out, m.params, quant::per_axis(0)); });
 }
 
 // ---- what a user writes by hand: eight codes are `Bits` whole bytes ----------------------------------------------------
@@ -50,6 +91,13 @@ template <unsigned Bits> void unpack_loop(row& r) {
     });
 }
 
+template <unsigned Bits> void add_kernels() {
+    for_each_arch([]<class Arch> {
+        const std::string width = "int" + std::to_string(Bits);
+        add_kernel<traffic<8, 8, Bits>, Arch>("pack/s8_" + width + "/none", pack_kernel<Arch, Bits>, cache_sizes);
+        add_kernel<traffic<8, Bits, 8>, Arch>("unpack/" + width + "_s8/none", unpack_kernel<Arch, Bits>, cache_sizes);
+    });
+}
 template <unsigned Bits> void add_width() {
     const std::string width = "int" + std::to_string(Bits);
     add<traffic<8, 8, Bits>>("pack/s8_" + width + "/none", "native", all_sizes, pack<Bits>);
@@ -61,6 +109,15 @@ template <unsigned Bits> void add_width() {
 const bool registered = [] {
     const auto all = []<unsigned... I>(std::integer_sequence<unsigned, I...>) { (add_width<I + 1>(), ...); };
     all(std::make_integer_sequence<unsigned, 7>{});
+
+    add_kernels<3>(); // shuffles
+    add_kernels<4>(); // shifts
+
+    add<f32_to_8>("quantize/f32_s8/per_row_of_4096", "native", all_sizes, quantize_rows);
+    add<traffic<8, 32, 4>>("quantize_packed/f32_int4/per_row_of_4096", "native", all_sizes, quantize_packed<4>);
+    add<traffic<8, 32, 2>>("quantize_packed/f32_int2/per_row_of_4096", "native", all_sizes, quantize_packed<2>);
+    add<traffic<8, 4, 32>>("dequantize_packed/int4_f32/per_row_of_4096", "native", all_sizes, dequantize_packed<4>);
+    add<traffic<8, 2, 32>>("dequantize_packed/int2_f32/per_row_of_4096", "native", all_sizes, dequantize_packed<2>);
     return true;
 }();
 
