@@ -361,13 +361,17 @@ QUANT_INLINE std::size_t pack_in_registers(const std::uint8_t* codes, std::uint8
         const reg four = R::all32((std::uint32_t{1} << (16 + 2 * Bits)) + 1);
         const reg low_four = R::all64((std::uint64_t{1} << (4 * Bits)) - 1);
         const reg squeeze = R::lanes(lane_pattern_of<Bits>.squeeze);
+        const auto eights = [&](std::size_t at) { // `Bits` bytes at the front of every 8, then of every 16
+            const reg fours = R::add_pairs16(R::add_pairs8(pair, R::both(R::load(codes + at), mask)), four);
+            return R::shuffle(R::pick(low_four, fours, R::template right64<32 - 4 * Bits>(fours)), squeeze);
+        };
         // A store is whole registers: it writes past its codes' bytes, which the codes after it must cover.
         constexpr std::size_t covered = (8 * size + Bits - 1) / Bits;
-        for (; i + covered + 8 <= n; i += size) {
-            const reg pairs = R::add_pairs8(pair, R::both(R::load(codes + i), mask));
-            const reg fours = R::add_pairs16(pairs, four);
-            const reg eights = R::pick(low_four, fours, R::template right64<32 - 4 * Bits>(fours));
-            R::template keep_lanes<2 * Bits>(packed + i / 8 * Bits, R::shuffle(eights, squeeze));
+        for (; i + covered + 8 <= n; i += size) R::template keep_lanes<2 * Bits>(packed + i / 8 * Bits, eights(i));
+        for (; i + size <= n; i += size) {
+            std::uint8_t bytes[size];
+            R::template keep_lanes<2 * Bits>(bytes, eights(i));
+            std::memcpy(packed + i / 8 * Bits, bytes, size / 8 * Bits);
         }
     }
     return i;
@@ -411,12 +415,18 @@ QUANT_INLINE std::size_t unpack_in_registers(const std::uint8_t* packed, std::ui
         const reg even = R::lanes(pattern.even), odd = R::lanes(pattern.odd);
         const reg even_factor = R::lanes(pattern.even_factor), odd_factor = R::lanes(pattern.odd_factor);
         const reg high = R::all16(((1 << Bits) - 1) << 8), sign = R::all8(is_signed ? 1 << (Bits - 1) : 0);
-        constexpr std::size_t covered = (8 * size + Bits - 1) / Bits; // a load reads whole registers
-        for (; i + covered + 8 <= n; i += size) {
-            const reg lanes = R::template load_lanes<2 * Bits>(packed + i / 8 * Bits);
+        const auto keep_codes = [&](std::size_t at, const std::uint8_t* from) {
+            const reg lanes = R::template load_lanes<2 * Bits>(from);
             const reg low_code = R::template right16<16 - Bits>(R::times16(R::shuffle(lanes, even), even_factor));
             const reg high_code = R::times16(R::shuffle(lanes, odd), odd_factor);
-            R::keep(codes + i, R::less8(R::flip(R::pick(high, high_code, low_code), sign), sign));
+            R::keep(codes + at, R::less8(R::flip(R::pick(high, high_code, low_code), sign), sign));
+        };
+        constexpr std::size_t covered = (8 * size + Bits - 1) / Bits; // a load reads whole registers
+        for (; i + covered + 8 <= n; i += size) keep_codes(i, packed + i / 8 * Bits);
+        for (; i + size <= n; i += size) {
+            std::uint8_t bytes[size] = {};
+            std::memcpy(bytes, packed + i / 8 * Bits, size / 8 * Bits);
+            keep_codes(i, bytes);
         }
     }
     return i;
@@ -508,6 +518,208 @@ inline void unpack_codes(const std::uint8_t* packed, Code* codes, std::size_t n,
         });
     }
 }
+
+// ---- groups with scales of their own (simd/groups.hpp) ------------------------------------------------------------------------
+
+#if QUANT_HAS_XSIMD
+namespace detail {
+
+/// Whether lane_maxima has an implementation better than its generic twin.
+template <class Arch>
+inline constexpr bool has_lane_maxima =
+    std::is_base_of_v<xsimd::avx2, Arch> || std::is_base_of_v<xsimd::avx512bw, Arch>;
+
+/// The signed maximum of a group's bits in lane `group` of `high`, the unsigned one in that of `low`. `start(group)` says where
+/// the group begins; it has `registers` >= 1 registers. Plain C++.
+template <class Arch, class Start>
+inline void lane_maxima_generic(Start start, std::size_t registers, xsimd::batch<std::int32_t, Arch>& high,
+                                xsimd::batch<std::uint32_t, Arch>& low) noexcept {
+    constexpr std::size_t lanes = xsimd::batch<std::int32_t, Arch>::size;
+    std::int32_t highs[lanes];
+    std::uint32_t lows[lanes];
+    for (std::size_t g = 0; g < lanes; ++g) {
+        const float* p = start(g);
+        highs[g] = std::bit_cast<std::int32_t>(*p);
+        lows[g] = std::bit_cast<std::uint32_t>(*p);
+        for (std::size_t i = 1; i < registers * lanes; ++i) {
+            const auto s = std::bit_cast<std::int32_t>(p[i]);
+            const auto u = std::bit_cast<std::uint32_t>(p[i]);
+            highs[g] = s > highs[g] ? s : highs[g];
+            lows[g] = u > lows[g] ? u : lows[g];
+        }
+    }
+    high = xsimd::batch<std::int32_t, Arch>::load_unaligned(highs);
+    low = xsimd::batch<std::uint32_t, Arch>::load_unaligned(lows);
+}
+
+#if defined(__AVX2__)
+struct maxima_256 {
+    __m256i high, low;
+    static QUANT_INLINE maxima_256 load(const float* p) noexcept {
+        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return {x, x};
+    }
+    static QUANT_INLINE maxima_256 of(maxima_256 a, maxima_256 b) noexcept {
+        return {_mm256_max_epi32(a.high, b.high), _mm256_max_epu32(a.low, b.low)};
+    }
+    /// Halves onto halves: a's result in the lower one, b's in the upper one.
+    static QUANT_INLINE maxima_256 halves(maxima_256 a, maxima_256 b) noexcept {
+        const auto kept = [](__m256i x, __m256i y) { return _mm256_blend_epi32(x, y, 0xF0); };
+        const auto moved = [](__m256i x, __m256i y) { return _mm256_permute2x128_si256(x, y, 0x21); };
+        return of({kept(a.high, b.high), kept(a.low, b.low)}, {moved(a.high, b.high), moved(a.low, b.low)});
+    }
+    template <int First, int Second> static QUANT_INLINE __m256i pairs(__m256i x, __m256i y) noexcept {
+        constexpr int order = First | Second << 2 | First << 4 | Second << 6;
+        return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(x), _mm256_castsi256_ps(y), order));
+    }
+    /// In every 128 bits: elements 0 and 1 of the result are a's, 2 and 3 b's.
+    template <int A, int B, int C, int D> static QUANT_INLINE maxima_256 fold(maxima_256 a, maxima_256 b) noexcept {
+        return of({pairs<A, B>(a.high, b.high), pairs<A, B>(a.low, b.low)},
+                  {pairs<C, D>(a.high, b.high), pairs<C, D>(a.low, b.low)});
+    }
+};
+#endif
+#if defined(__AVX512BW__)
+// Where an intrinsic has a form with a mask of ones, that one: the other reads an undefined register, of which g++ 12 warns.
+struct maxima_512 {
+    __m512i high, low;
+    static QUANT_INLINE maxima_512 load(const float* p) noexcept {
+        const __m512i x = _mm512_loadu_si512(p);
+        return {x, x};
+    }
+    static QUANT_INLINE maxima_512 of(maxima_512 a, maxima_512 b) noexcept {
+        return {_mm512_maskz_max_epi32(0xFFFF, a.high, b.high), _mm512_maskz_max_epu32(0xFFFF, a.low, b.low)};
+    }
+    static QUANT_INLINE maxima_512 halves(maxima_512 a, maxima_512 b) noexcept {
+        const auto kept = [](__m512i x, __m512i y) { return _mm512_mask_blend_epi32(0xFF00, x, y); };
+        const auto moved = [](__m512i x, __m512i y) { return _mm512_maskz_shuffle_i64x2(0xFF, x, y, 0x4E); };
+        return of({kept(a.high, b.high), kept(a.low, b.low)}, {moved(a.high, b.high), moved(a.low, b.low)});
+    }
+    /// After `halves`: the four results in 128 bits each.
+    static QUANT_INLINE maxima_512 quarters(maxima_512 a, maxima_512 b) noexcept {
+        const auto even = [](__m512i x, __m512i y) { return _mm512_maskz_shuffle_i64x2(0xFF, x, y, 0x88); };
+        const auto odd = [](__m512i x, __m512i y) { return _mm512_maskz_shuffle_i64x2(0xFF, x, y, 0xDD); };
+        return of({even(a.high, b.high), even(a.low, b.low)}, {odd(a.high, b.high), odd(a.low, b.low)});
+    }
+    template <int First, int Second> static QUANT_INLINE __m512i pairs(__m512i x, __m512i y) noexcept {
+        constexpr int order = First | Second << 2 | First << 4 | Second << 6;
+        return _mm512_castps_si512(
+            _mm512_maskz_shuffle_ps(0xFFFF, _mm512_castsi512_ps(x), _mm512_castsi512_ps(y), order));
+    }
+    template <int A, int B, int C, int D> static QUANT_INLINE maxima_512 fold(maxima_512 a, maxima_512 b) noexcept {
+        return of({pairs<A, B>(a.high, b.high), pairs<A, B>(a.low, b.low)},
+                  {pairs<C, D>(a.high, b.high), pairs<C, D>(a.low, b.low)});
+    }
+};
+#endif
+
+/// The same as a tree over all groups of the block: every step halves what is left of two of them and puts it side by side.
+template <class Arch, class Start>
+QUANT_INLINE void lane_maxima(Start start, std::size_t registers, xsimd::batch<std::int32_t, Arch>& high,
+                              xsimd::batch<std::uint32_t, Arch>& low) noexcept {
+    [[maybe_unused]] constexpr std::size_t lanes = xsimd::batch<std::int32_t, Arch>::size;
+    [[maybe_unused]] const auto group = [&]<class M>(std::type_identity<M>, std::size_t g) {
+        const float* p = start(g);
+        M m = M::load(p);
+        for (std::size_t i = 1; i < registers; ++i) m = M::of(m, M::load(p + i * lanes));
+        return m;
+    };
+    // Within 128 bits: elements (0, 1) against (2, 3), then 0 against 1. So element j of lane l is group 4 * l + j.
+#if defined(__AVX512BW__)
+    if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
+        using m = maxima_512;
+        constexpr std::type_identity<m> type{};
+        const auto column = [&](std::size_t j) {
+            const m lower = m::halves(group(type, j), group(type, j + 4));
+            return m::quarters(lower, m::halves(group(type, j + 8), group(type, j + 12)));
+        };
+        const m first = m::fold<0, 1, 2, 3>(column(0), column(1));
+        const m all = m::fold<0, 2, 1, 3>(first, m::fold<0, 1, 2, 3>(column(2), column(3)));
+        high = all.high;
+        low = all.low;
+        return;
+    } else
+#endif
+#if defined(__AVX2__)
+        if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
+        using m = maxima_256;
+        constexpr std::type_identity<m> type{};
+        const auto column = [&](std::size_t j) { return m::halves(group(type, j), group(type, j + 4)); };
+        const m first = m::fold<0, 1, 2, 3>(column(0), column(1));
+        const m all = m::fold<0, 2, 1, 3>(first, m::fold<0, 1, 2, 3>(column(2), column(3)));
+        high = all.high;
+        low = all.low;
+        return;
+    } else
+#endif
+        lane_maxima_generic<Arch>(start, registers, high, low);
+}
+
+/// Whether nibble_values exists.
+template <class Arch>
+inline constexpr bool has_nibble_values =
+    std::is_base_of_v<xsimd::avx2, Arch> || std::is_base_of_v<xsimd::avx512bw, Arch>;
+
+/// 4-bit codes of the stream as floats, times a scale: `times(scale).of(packed)` is a register of them.
+template <class Arch> class nibble_values;
+
+#if defined(__AVX2__)
+template <class Arch>
+    requires std::is_base_of_v<xsimd::avx2, Arch>
+class nibble_values<Arch> {
+public:
+    explicit nibble_values(bool is_signed) noexcept : sign_(_mm256_set1_epi32(is_signed ? 8 : 0)) {}
+    struct scaled {
+        __m256i sign;
+        __m256 scale;
+        [[nodiscard]] QUANT_INLINE xsimd::batch<float, Arch> of(const std::uint8_t* packed) const noexcept {
+            std::int32_t word;
+            std::memcpy(&word, packed, 4);
+            const __m256i places = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+            const __m256i raw =
+                _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), places), _mm256_set1_epi32(15));
+            const __m256i code = _mm256_sub_epi32(_mm256_xor_si256(raw, sign), sign);
+            return xsimd::batch<float, Arch>(_mm256_mul_ps(_mm256_cvtepi32_ps(code), scale));
+        }
+    };
+    [[nodiscard]] QUANT_INLINE scaled times(xsimd::batch<float, Arch> scale) const noexcept { return {sign_, scale}; }
+
+private:
+    __m256i sign_;
+};
+#endif
+#if defined(__AVX512BW__)
+/// A register holds all sixteen products: the codes look theirs up.
+template <class Arch>
+    requires std::is_base_of_v<xsimd::avx512bw, Arch>
+class nibble_values<Arch> {
+public:
+    explicit nibble_values(bool is_signed) noexcept
+        : values_(is_signed ? _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1)
+                            : _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)) {}
+    struct scaled {
+        __m512 table;
+        [[nodiscard]] QUANT_INLINE xsimd::batch<float, Arch> of(const std::uint8_t* packed) const noexcept {
+            std::int32_t words[2];
+            std::memcpy(words, packed, 8);
+            const __m512i both = _mm512_mask_set1_epi32(_mm512_set1_epi32(words[0]), 0xFF00, words[1]);
+            const __m512i places = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+            const __m512i raw =
+                _mm512_maskz_srlv_epi32(0xFFFF, both, places); // a look-up reads the lowest four bits only
+            return xsimd::batch<float, Arch>(_mm512_maskz_permutexvar_ps(0xFFFF, raw, table));
+        }
+    };
+    [[nodiscard]] QUANT_INLINE scaled times(xsimd::batch<float, Arch> scale) const noexcept {
+        return {_mm512_mul_ps(values_, scale)};
+    }
+
+private:
+    __m512 values_;
+};
+#endif
+
+} // namespace detail
+#endif
 
 } // namespace simd
 QUANT_END_TARGET
