@@ -76,14 +76,12 @@ QUANT_INLINE bool block_scales(const float* x, std::size_t group_size, const gro
     // the infinities in both.
     i32<Arch> high;
     xsimd::batch<std::uint32_t, Arch> low;
-    lane_maxima<Arch>(
-        [&](std::size_t group) {
-            const float* p = x + group * group_size;
-            for (std::size_t i = 0; i < group_size; i += 64 / sizeof(float))
-                prefetch_read(reinterpret_cast<const char*>(p + i) + 4096);
-            return p;
-        },
-        group_size / lanes, high, low);
+    if (group_size == lanes) // as constants: the tree is inlined for each
+        lane_maxima<Arch>(x, 1, high, low);
+    else if (group_size == 2 * lanes)
+        lane_maxima<Arch>(x, 2, high, low);
+    else
+        lane_maxima<Arch>(x, group_size / lanes, high, low);
     const f32<Arch> zero(0.0f);
     const f32<Arch> most = xsimd::bitwise_cast<float>(high), least = xsimd::bitwise_cast<float>(low);
     if (!xsimd::all((most <= f32<Arch>(limits.largest_hi)) & (least >= f32<Arch>(limits.largest_lo)))) return false;
@@ -140,24 +138,29 @@ inline std::size_t quantize_group_blocks([[maybe_unused]] const float* x, [[mayb
         if (!groups_in_blocks<Arch>(group_size)) return 0;
         const group_limits limits(format);
         const std::size_t block = lanes * group_size;
-        for (; first + lanes <= groups; first += lanes, x += block) {
-            f32<Arch> scale;
-            if (!block_scales<Arch>(x, group_size, limits, scale)) break;
-            alignas(64) float inv_scales[lanes];
+        f32<Arch> scale(1.0f), next_scale(1.0f);
+        // The scales of a block are found before the codes of the one before it, so that neither waits for the other.
+        bool more = lanes <= groups && block_scales<Arch>(x, group_size, limits, scale);
+        while (more) {
+            more = first + 2 * lanes <= groups && block_scales<Arch>(x + block, group_size, limits, next_scale);
+            alignas(64) float own[lanes], inverse[lanes];
+            scale.store_aligned(own);
             scale.store_unaligned(scales + first);
-            (f32<Arch>(1.0f) / scale).store_aligned(inv_scales);
-            const float* own = scales + first;
+            (f32<Arch>(1.0f) / scale).store_aligned(inverse);
             auto* codes = sink.room(block);
             with_quotient<Arch>(divide, products_correct<Arch>(scale), [&](auto how) {
                 constexpr quotient way = decltype(how)::value;
                 if (group_size == lanes)
-                    quantize_block<Arch, way, 4>(x, group_size, own, inv_scales, codes);
+                    quantize_block<Arch, way, 4>(x, group_size, own, inverse, codes);
                 else if (group_size == 2 * lanes)
-                    quantize_block<Arch, way, 2>(x, group_size, own, inv_scales, codes);
+                    quantize_block<Arch, way, 2>(x, group_size, own, inverse, codes);
                 else
-                    quantize_block<Arch, way, 1>(x, group_size, own, inv_scales, codes);
+                    quantize_block<Arch, way, 1>(x, group_size, own, inverse, codes);
             });
             sink.done(block);
+            first += lanes;
+            x += block;
+            scale = next_scale;
         }
     }
 #endif

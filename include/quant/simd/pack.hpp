@@ -14,6 +14,7 @@
 #include <cstring>
 #include <quant/core/packing.hpp>
 #include <quant/simd/arch.hpp>
+#include <quant/simd/memory.hpp>
 #include <type_traits>
 
 QUANT_BEGIN_TARGET
@@ -529,21 +530,20 @@ template <class Arch>
 inline constexpr bool has_lane_maxima =
     std::is_base_of_v<xsimd::avx2, Arch> || std::is_base_of_v<xsimd::avx512bw, Arch>;
 
-/// The signed maximum of a group's bits in lane `group` of `high`, the unsigned one in that of `low`. `start(group)` says where
-/// the group begins; it has `registers` >= 1 registers. Plain C++.
-template <class Arch, class Start>
-inline void lane_maxima_generic(Start start, std::size_t registers, xsimd::batch<std::int32_t, Arch>& high,
+/// The signed maximum of the bits of group g in lane g of `high`, the unsigned one in lane g of `low`; as many groups as lanes, of
+/// `registers` >= 1 registers each, one after the other. Plain C++.
+template <class Arch>
+inline void lane_maxima_generic(const float* x, std::size_t registers, xsimd::batch<std::int32_t, Arch>& high,
                                 xsimd::batch<std::uint32_t, Arch>& low) noexcept {
     constexpr std::size_t lanes = xsimd::batch<std::int32_t, Arch>::size;
     std::int32_t highs[lanes];
     std::uint32_t lows[lanes];
-    for (std::size_t g = 0; g < lanes; ++g) {
-        const float* p = start(g);
-        highs[g] = std::bit_cast<std::int32_t>(*p);
-        lows[g] = std::bit_cast<std::uint32_t>(*p);
+    for (std::size_t g = 0; g < lanes; ++g, x += registers * lanes) {
+        highs[g] = std::bit_cast<std::int32_t>(*x);
+        lows[g] = std::bit_cast<std::uint32_t>(*x);
         for (std::size_t i = 1; i < registers * lanes; ++i) {
-            const auto s = std::bit_cast<std::int32_t>(p[i]);
-            const auto u = std::bit_cast<std::uint32_t>(p[i]);
+            const auto s = std::bit_cast<std::int32_t>(x[i]);
+            const auto u = std::bit_cast<std::uint32_t>(x[i]);
             highs[g] = s > highs[g] ? s : highs[g];
             lows[g] = u > lows[g] ? u : lows[g];
         }
@@ -613,25 +613,37 @@ struct maxima_512 {
 };
 #endif
 
+/// Maxima of one group, lane by lane. The lines 4 KiB on are asked for: the tree after this leaves the loads no room to run ahead.
+template <class M, std::size_t Lanes> QUANT_INLINE M group_maxima(const float* x, std::size_t registers) noexcept {
+    const auto next = [](const float* p) __attribute__((always_inline)) {
+        prefetch_read(reinterpret_cast<const char*>(p) + 4096);
+        return M::load(p);
+    };
+    M m = next(x);
+    if (registers == 2) return M::of(m, next(x + Lanes));
+    if (registers > 2) // then a multiple of 4
+        for (std::size_t i = 0; i < registers; i += 2)
+            m = M::of(m, M::of(next(x + i * Lanes), next(x + (i + 1) * Lanes)));
+    return m;
+}
+
 /// The same as a tree over all groups of the block: every step halves what is left of two of them and puts it side by side.
-template <class Arch, class Start>
-QUANT_INLINE void lane_maxima(Start start, std::size_t registers, xsimd::batch<std::int32_t, Arch>& high,
+/// `registers` is 1, 2 or a multiple of 4.
+template <class Arch>
+QUANT_INLINE void lane_maxima(const float* x, std::size_t registers, xsimd::batch<std::int32_t, Arch>& high,
                               xsimd::batch<std::uint32_t, Arch>& low) noexcept {
     [[maybe_unused]] constexpr std::size_t lanes = xsimd::batch<std::int32_t, Arch>::size;
-    [[maybe_unused]] const auto group = [&]<class M>(std::type_identity<M>, std::size_t g) {
-        const float* p = start(g);
-        M m = M::load(p);
-        for (std::size_t i = 1; i < registers; ++i) m = M::of(m, M::load(p + i * lanes));
-        return m;
-    };
-    // Within 128 bits: elements (0, 1) against (2, 3), then 0 against 1. So element j of lane l is group 4 * l + j.
+    [[maybe_unused]] const std::size_t group = registers * lanes;
+    // Within 128 bits: elements (0, 1) against (2, 3), then 0 against 1. So element j of 128-bit lane l is group 4 * l + j.
 #if defined(__AVX512BW__)
     if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
         using m = maxima_512;
-        constexpr std::type_identity<m> type{};
-        const auto column = [&](std::size_t j) {
-            const m lower = m::halves(group(type, j), group(type, j + 4));
-            return m::quarters(lower, m::halves(group(type, j + 8), group(type, j + 12)));
+        const auto of = [&](std::size_t g) __attribute__((always_inline)) {
+            return group_maxima<m, lanes>(x + g * group, registers);
+        };
+        const auto column = [&](std::size_t j) __attribute__((always_inline)) {
+            const m lower = m::halves(of(j), of(j + 4));
+            return m::quarters(lower, m::halves(of(j + 8), of(j + 12)));
         };
         const m first = m::fold<0, 1, 2, 3>(column(0), column(1));
         const m all = m::fold<0, 2, 1, 3>(first, m::fold<0, 1, 2, 3>(column(2), column(3)));
@@ -643,8 +655,10 @@ QUANT_INLINE void lane_maxima(Start start, std::size_t registers, xsimd::batch<s
 #if defined(__AVX2__)
         if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
         using m = maxima_256;
-        constexpr std::type_identity<m> type{};
-        const auto column = [&](std::size_t j) { return m::halves(group(type, j), group(type, j + 4)); };
+        const auto column = [&](std::size_t j) __attribute__((always_inline)) {
+            return m::halves(group_maxima<m, lanes>(x + j * group, registers),
+                             group_maxima<m, lanes>(x + (j + 4) * group, registers));
+        };
         const m first = m::fold<0, 1, 2, 3>(column(0), column(1));
         const m all = m::fold<0, 2, 1, 3>(first, m::fold<0, 1, 2, 3>(column(2), column(3)));
         high = all.high;
@@ -652,7 +666,7 @@ QUANT_INLINE void lane_maxima(Start start, std::size_t registers, xsimd::batch<s
         return;
     } else
 #endif
-        lane_maxima_generic<Arch>(start, registers, high, low);
+        lane_maxima_generic<Arch>(x, registers, high, low);
 }
 
 /// Whether nibble_values exists.
@@ -700,9 +714,10 @@ public:
     struct scaled {
         __m512 table;
         [[nodiscard]] QUANT_INLINE xsimd::batch<float, Arch> of(const std::uint8_t* packed) const noexcept {
-            std::int32_t words[2];
-            std::memcpy(words, packed, 8);
-            const __m512i both = _mm512_mask_set1_epi32(_mm512_set1_epi32(words[0]), 0xFF00, words[1]);
+            std::int32_t first, second;
+            std::memcpy(&first, packed, 4);
+            std::memcpy(&second, packed + 4, 4);
+            const __m512i both = _mm512_mask_set1_epi32(_mm512_set1_epi32(first), 0xFF00, second);
             const __m512i places = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
             const __m512i raw =
                 _mm512_maskz_srlv_epi32(0xFFFF, both, places); // a look-up reads the lowest four bits only
