@@ -10,6 +10,8 @@
 #include <quant/bit_allocation.hpp>
 #include <quant/calibration.hpp>
 #include <quant/core.hpp>
+#include <quant/dynamic.hpp>
+#include <quant/groups.hpp>
 #include <quant/message.hpp>
 #include <quant/packing.hpp>
 #include <quant/per_channel.hpp>

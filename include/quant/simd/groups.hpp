@@ -6,6 +6,7 @@
 // broadcast. So as many groups as a register has lanes are taken together; one register then holds the scale of each, and all
 // of that happens once. The second look at the block finds it in the first-level cache.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -20,6 +21,75 @@
 
 QUANT_BEGIN_TARGET
 namespace simd {
+
+#if QUANT_HAS_XSIMD
+namespace detail {
+
+/// The extremes of n floats and zero; false when an element is NaN or infinite. Floats are compared as integers: of positive ones
+/// the bits grow with the value, of negative ones, without the sign, with the magnitude. So the signed maximum is the largest
+/// element, if any is positive, and the unsigned maximum the smallest one, if any is negative. A NaN lies beyond the infinities
+/// in both.
+template <class Arch> QUANT_INLINE bool extreme_bits(const float* x, std::size_t n, float& lo, float& hi) noexcept {
+    using signed_batch = xsimd::batch<std::int32_t, Arch>;
+    using unsigned_batch = xsimd::batch<std::uint32_t, Arch>;
+    constexpr std::size_t lanes = signed_batch::size, step = 4 * lanes;
+    std::int32_t high = 0;
+    std::uint32_t low = 0;
+    std::size_t i = 0;
+    if (n >= step) {
+        signed_batch h[4] = {signed_batch(0), signed_batch(0), signed_batch(0), signed_batch(0)};
+        unsigned_batch l[4] = {unsigned_batch(0u), unsigned_batch(0u), unsigned_batch(0u), unsigned_batch(0u)};
+        for (; i + step <= n; i += step)
+            four_times([&](auto k) __attribute__((always_inline)) {
+                const auto bits = held(
+                    xsimd::bitwise_cast<std::int32_t>(xsimd::batch<float, Arch>::load_unaligned(x + i + k * lanes)));
+                h[k] = xsimd::max(h[k], bits);
+                l[k] = xsimd::max(l[k], xsimd::bitwise_cast<std::uint32_t>(bits));
+            });
+        high = xsimd::reduce_max(xsimd::max(xsimd::max(h[0], h[1]), xsimd::max(h[2], h[3])));
+        low = xsimd::reduce_max(xsimd::max(xsimd::max(l[0], l[1]), xsimd::max(l[2], l[3])));
+    }
+    for (; i < n; ++i) {
+        const auto s = std::bit_cast<std::int32_t>(x[i]);
+        const auto u = std::bit_cast<std::uint32_t>(x[i]);
+        high = s > high ? s : high;
+        low = u > low ? u : low;
+    }
+    const float most = std::bit_cast<float>(high), least = std::bit_cast<float>(low);
+    constexpr float max = std::numeric_limits<float>::max();
+    if (!(most <= max && least >= -max)) return false;
+    hi = most;
+    lo = least < 0 ? least : 0.0f;
+    return true;
+}
+
+} // namespace detail
+#endif
+
+/// The finite elements' extremes and zero: what choose_params widens them to, at the cost of reading. {0, 0} without elements.
+template <class Arch = native> [[nodiscard]] inline clip_range range_with_zero(const float* x, std::size_t n) noexcept {
+    constexpr std::size_t most_at_once = std::size_t{1} << 20; // elements that `extremes` takes at once
+    clip_range range;
+    for (std::size_t first = 0; first < n; first += most_at_once) {
+        const float* p = x + first;
+        const std::size_t count = n - first < most_at_once ? n - first : most_at_once;
+        float lo = 0, hi = 0;
+        bool found = false;
+#if QUANT_HAS_XSIMD
+        if constexpr (!is_scalar<Arch>) {
+            if constexpr (detail::has_lane_maxima<Arch>) found = detail::extreme_bits<Arch>(p, count, lo, hi);
+        }
+#endif
+        if (!found) { // NaN or infinite elements, which must be skipped, or an architecture without the short way
+            const block_extremes block = extremes<Arch>(p, count);
+            lo = block.min;
+            hi = block.max;
+        }
+        range.lo = static_cast<double>(lo) < range.lo ? static_cast<double>(lo) : range.lo;
+        range.hi = static_cast<double>(hi) > range.hi ? static_cast<double>(hi) : range.hi;
+    }
+    return range;
+}
 
 /// The symmetric scale of n elements: that of choose_params of their extremes, NaN and infinities skipped.
 /// Errors: scale_out_of_range. Precondition: a valid format.
@@ -71,9 +141,6 @@ template <class Arch>
 QUANT_INLINE bool block_scales(const float* x, std::size_t group_size, const group_limits& limits,
                                f32<Arch>& scale) noexcept {
     constexpr std::size_t lanes = f32<Arch>::size;
-    // As integers: of positive floats the bits grow with the value, and of negative ones, without the sign, with the magnitude.
-    // So the signed maximum is the largest element, and the unsigned maximum the smallest one if any is negative. A NaN lies beyond
-    // the infinities in both.
     i32<Arch> high;
     xsimd::batch<std::uint32_t, Arch> low;
     if (group_size == lanes) // as constants: the tree is inlined for each

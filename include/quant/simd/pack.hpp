@@ -736,5 +736,72 @@ private:
 } // namespace detail
 #endif
 
+// ---- sums of codes ------------------------------------------------------------------------------------------------------------
+
+/// The sum of n codes. Exact for n < 2^47. Plain C++.
+template <code_storage Code>
+[[nodiscard]] inline std::int64_t sum_codes_generic(const Code* codes, std::size_t n) noexcept {
+    std::int64_t sum = 0;
+    for (std::size_t i = 0; i < n; ++i) sum += codes[i];
+    return sum;
+}
+
+/// The same through the architecture's sums of absolute differences: of the codes, made unsigned, from zero.
+template <class Arch = native, code_storage Code>
+[[nodiscard]] inline std::int64_t sum_codes(const Code* codes, std::size_t n) noexcept {
+    std::size_t done = 0;
+    std::int64_t sum = 0;
+#if QUANT_HAS_XSIMD
+    if constexpr (!is_scalar<Arch> && sizeof(Code) == 1) {
+        [[maybe_unused]] constexpr bool is_signed = std::is_signed_v<Code>; // plus 128, which is taken off at the end
+        [[maybe_unused]] const auto fold = [&](const auto& lanes) {
+            for (const std::int64_t lane : lanes) sum += lane;
+            if (is_signed) sum -= static_cast<std::int64_t>(128 * done);
+        };
+#if defined(__AVX512BW__)
+        if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
+            const __m512i middle = _mm512_set1_epi8(is_signed ? '\x80' : '\0'), zero = _mm512_setzero_si512();
+            __m512i total = zero;
+            for (; done + 64 <= n; done += 64)
+                total = _mm512_add_epi64(
+                    total, _mm512_sad_epu8(_mm512_xor_si512(_mm512_loadu_si512(codes + done), middle), zero));
+            std::int64_t lanes[8];
+            _mm512_storeu_si512(lanes, total);
+            fold(lanes);
+        } else
+#endif
+#if defined(__AVX2__)
+            if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
+            const __m256i middle = _mm256_set1_epi8(is_signed ? '\x80' : '\0'), zero = _mm256_setzero_si256();
+            __m256i total = zero;
+            for (; done + 32 <= n; done += 32) {
+                const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + done));
+                total = _mm256_add_epi64(total, _mm256_sad_epu8(_mm256_xor_si256(x, middle), zero));
+            }
+            std::int64_t lanes[4];
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), total);
+            fold(lanes);
+        } else
+#endif
+        {
+#if defined(__SSE2__)
+            if constexpr (std::is_base_of_v<xsimd::sse2, Arch>) {
+                const __m128i middle = _mm_set1_epi8(is_signed ? '\x80' : '\0'), zero = _mm_setzero_si128();
+                __m128i total = zero;
+                for (; done + 16 <= n; done += 16) {
+                    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + done));
+                    total = _mm_add_epi64(total, _mm_sad_epu8(_mm_xor_si128(x, middle), zero));
+                }
+                std::int64_t lanes[2];
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes), total);
+                fold(lanes);
+            }
+#endif
+        }
+    }
+#endif
+    return sum + sum_codes_generic(codes + done, n - done);
+}
+
 } // namespace simd
 QUANT_END_TARGET
