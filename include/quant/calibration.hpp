@@ -11,6 +11,7 @@
 
 #include <quant/calibrate/aciq.hpp>
 #include <quant/calibrate/clipping.hpp>
+#include <quant/calibrate/empirical.hpp>
 #include <quant/calibrate/error_measures.hpp>
 #include <quant/calibrate/histogram.hpp>
 #include <quant/calibrate/minmax.hpp>

@@ -189,6 +189,90 @@ TEST_CASE("the error of a histogram is the error of evenly spread elements") {
     CHECK(quant::histogram_mse(quant::histogram_observer<>{}, half) == 0);
 }
 
+TEST_CASE("the error by sums over the codes is the error of the bins one by one") {
+    // Every bin cut at the borders of the codes' cells, in long double.
+    const auto reference_mse = [](const quant::histogram_observer<>& h, const quant::affine_params& p) {
+        const auto scale = static_cast<long double>(p.scale);
+        const long double min = static_cast<long double>(h.state().min), max = static_cast<long double>(h.state().max);
+        long double total = 0;
+        for (std::size_t b = 0; b < 2048; ++b) {
+            const auto count = static_cast<long double>(h[b] - (b == 1024 ? h.zeros() : 0));
+            if (count == 0) continue;
+            const long double lo = std::max(static_cast<long double>(h.edge(b)), min);
+            const long double hi = std::min(static_cast<long double>(h.edge(b + 1)), max);
+            const auto error_in = [&](long double from, long double to) { // one cell
+                const long double middle = (from + to) / 2 / scale;
+                const long double code =
+                    std::min(std::max(std::nearbyint(middle), static_cast<long double>(p.format.qmin() - p.zero_point)),
+                             static_cast<long double>(p.format.qmax() - p.zero_point));
+                const long double a = from - code * scale, b_ = to - code * scale;
+                return (b_ * b_ * b_ - a * a * a) / 3;
+            };
+            if (!(lo < hi)) {
+                const long double code = std::min(
+                    std::max(std::nearbyint(lo / scale), static_cast<long double>(p.format.qmin() - p.zero_point)),
+                    static_cast<long double>(p.format.qmax() - p.zero_point));
+                total += count * (lo - code * scale) * (lo - code * scale);
+                continue;
+            }
+            long double inside = 0, from = lo;
+            for (long double border = (std::floor(lo / scale - 0.5L) + 1.5L) * scale; border < hi; border += scale) {
+                inside += error_in(from, border);
+                from = border;
+            }
+            inside += error_in(from, hi);
+            total += count * inside / (hi - lo);
+        }
+        return static_cast<double>(total / static_cast<long double>(h.count()));
+    };
+    std::vector<float> far = reference::gauss(3000, 84);
+    far.push_back(-300.0f);
+    std::vector<float> negative = reference::gauss(3000, 85, -9.0, 0.7);
+    for (const auto& x :
+         {reference::gauss(20000, 81, 0.3), reference::laplace(5000, 82), relu(reference::gauss(3000, 83)), far,
+          negative, reference::gauss(3000, 86, 5.0, 0.1), reference::gauss(3, 87)}) {
+        const auto h = observed(x);
+        const quant::detail::error_model model(h);
+        for (const code_format f :
+             {quant::int2, quant::int3.narrow(), quant::int4, quant::int8, quant::uint4, quant::uint8}) {
+            for (const float scale : {0.003f, 0.01f, 0.0371f, 0.2f, 1.0f, 3.7f, 50.0f}) {
+                for (const std::int32_t zero_point : {f.qmin(), (f.qmin() + f.qmax()) / 2, f.qmax()}) {
+                    const quant::affine_params p{scale, zero_point, f};
+                    const double expected = reference_mse(h, p);
+                    const double data = static_cast<double>(std::max(-h.state().min, h.state().max));
+                    CHECK_THAT(model(p), Catch::Matchers::WithinRel(expected, 1e-9) ||
+                                             Catch::Matchers::WithinAbs(expected, 1e-12 * data * data));
+                    CHECK_THAT(quant::histogram_mse(h, p), Catch::Matchers::WithinRel(expected, 1e-9));
+                }
+            }
+        }
+    }
+    // Point masses, which have no width to spread over.
+    for (const auto& x : {std::vector<float>{3.25f}, std::vector<float>{-200.0f, -200.0f}, std::vector<float>(7)}) {
+        const auto h = observed(x);
+        const quant::detail::error_model model(h);
+        for (const float scale : {0.25f, 1.0f, 7.0f}) {
+            const quant::affine_params p{scale, 0, quant::int8};
+            CHECK_THAT(model(p), Catch::Matchers::WithinRel(quant::histogram_mse(h, p), 1e-12));
+        }
+    }
+}
+
+TEST_CASE("the error-optimal ranges of several formats at once are those of one after the other") {
+    const auto h = observed(reference::laplace(20000, 91));
+    const std::vector<code_format> formats{quant::int2, quant::int3, quant::int4.narrow(), quant::int8, quant::uint4};
+    for (const mapping map : {mapping::symmetric, mapping::affine}) {
+        std::vector<clip_range> ranges(formats.size());
+        REQUIRE(quant::mse_optimal.clip(h, formats, map, ranges));
+        for (std::size_t i = 0; i < formats.size(); ++i)
+            CHECK(ranges[i] == *quant::mse_optimal.clip(h, formats[i], map));
+    }
+    std::vector<clip_range> few(2);
+    CHECK(quant::mse_optimal.clip(h, formats, mapping::affine, few).code == errc::shape_mismatch);
+    few.resize(5);
+    CHECK(quant::mse_optimal.clip(quant::histogram_observer<>(), formats, mapping::affine, few).code == errc::no_data);
+}
+
 TEST_CASE("exact zeros and single values have their own error, not that of a bin") {
     CHECK(quant::histogram_mse(observed(std::vector<float>(10)), {1.0f, 0, quant::int8}) == 0);
     CHECK(quant::histogram_mse(observed({3.0f}), {1.0f, 0, quant::int8}) == 0);

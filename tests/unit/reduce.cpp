@@ -219,6 +219,79 @@ TEMPLATE_LIST_TEST_CASE("tails count what lies beyond a limit, exclusively", "",
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("thin tails, what lies just below them, and the elements beyond", "", simd::compiled_archs) {
+    for (const std::size_t n : {std::size_t{31}, std::size_t{64}, std::size_t{1000}, std::size_t{5003}}) {
+        std::vector<float> x = reference::gauss(n, 320 + n);
+        for (const bool with_specials : {false, true}) {
+            if (with_specials) x[n / 2] = inf, x[n / 3] = nan_value, x[n / 4] = -inf;
+            for (const double lo : {0.0, 0.5, 2.0, 3.1, 50.0}) {
+                const double hi = lo + 0.01;
+                for (const auto side : {simd::tail_side::magnitude, simd::tail_side::positive}) {
+                    std::vector<double> beyond(n);
+                    std::vector<float> between;
+                    std::uint32_t count = 0;
+                    for (std::size_t i = 0; i < n; ++i) {
+                        const float v = side == simd::tail_side::magnitude ? std::fabs(x[i]) : x[i];
+                        if (!std::isfinite(v)) continue;
+                        const auto w = static_cast<double>(v);
+                        if (w > hi) beyond[i] = w, ++count;
+                        if (w > lo && w <= hi) between.push_back(v);
+                    }
+                    simd::element_window window;
+                    const simd::block_tail tail = simd::tail_and_window<TestType>(x.data(), n, lo, hi, side, window);
+                    REQUIRE(tail.count == count);
+                    REQUIRE(bits(tail.sum) == bits(reference::sum_in_lanes(beyond)));
+                    REQUIRE(std::vector<float>(window.value, window.value + window.count) == between);
+                }
+                std::vector<float> selected(n + simd::virtual_lanes), expected;
+                for (const float v : x)
+                    if (std::fabs(v) > static_cast<float>(lo)) expected.push_back(v);
+                selected.resize(simd::select_beyond<TestType>(x.data(), n, static_cast<double>(static_cast<float>(lo)),
+                                                              selected.data()));
+                REQUIRE(selected == expected);
+            }
+        }
+    }
+    // More than the window holds is counted, not written.
+    const std::vector<float> same(1000, -0.5f);
+    simd::element_window window;
+    CHECK(simd::tail_and_window<TestType>(same.data(), 1000, 0.4, 0.5, simd::tail_side::magnitude, window).count == 0);
+    CHECK(window.count == 1000);
+}
+
+TEMPLATE_LIST_TEST_CASE("packs write what fulfils a condition through extensions and through memory", "",
+                        simd::compiled_archs) {
+    if constexpr (!simd::is_scalar<simd::reduction_arch_t<TestType>>) {
+        using arch = simd::reduction_arch_t<TestType>;
+        constexpr std::size_t lanes = simd::pack_of<float, arch>::size;
+        const std::vector<float> x = reference::gauss(lanes * 200, 3);
+        for (std::size_t i = 0; i < x.size(); i += lanes) {
+            const auto v = simd::load<arch>(x.data() + i);
+            const auto condition = v > simd::pack<float, arch>(0.4f);
+            std::vector<float> a(2 * lanes), b(2 * lanes), expected;
+            for (std::size_t k = 0; k < lanes; ++k)
+                if (x[i + k] > 0.4f) expected.push_back(x[i + k]);
+            a.resize(simd::put_where(a.data(), v, condition));
+            b.resize(simd::put_where_generic(b.data(), v, condition));
+            CHECK(a == expected);
+            CHECK(b == expected);
+        }
+    }
+}
+
+TEST_CASE("limits in double become limits in float that the same elements exceed") {
+    using simd::detail::float_at_most;
+    CHECK(float_at_most(0.0) == 0.0f);
+    CHECK(float_at_most(0.25) == 0.25f);
+    CHECK(static_cast<double>(float_at_most(0.1)) < 0.1);
+    CHECK(static_cast<double>(std::nextafter(float_at_most(0.1), 1.0f)) > 0.1);
+    CHECK(float_at_most(1e-60) == 0.0f);
+    CHECK(float_at_most(0x1.8p-149) == 0x1p-149f);
+    CHECK(float_at_most(1e39) == std::numeric_limits<float>::max());
+    CHECK(float_at_most(static_cast<double>(inf)) == std::numeric_limits<float>::max());
+    CHECK(float_at_most(0x1.fffffefp127) == std::numeric_limits<float>::max());
+}
+
 TEMPLATE_LIST_TEST_CASE("elements outside a range are counted exactly", "", simd::compiled_archs) {
     for_lengths([](std::size_t n, std::size_t offset) {
         std::vector<float> x = reference::awkward(n, 400 + n);

@@ -150,17 +150,37 @@ inline result<clip_range> aciq_clip_affine(prior density, aciq_mode mode, const 
     return clip_range{lo, hi < data.max ? hi : data.max};
 }
 
+/// What the empirical recursion needs to know of the data; without a weight there is nothing to search.
+struct empirical_case {
+    bool one_sided = false;
+    double weight = 0;
+};
+
+inline result<empirical_case> empirical_case_of(const tensor_statistics& data, code_format format) noexcept {
+    if (const status s = check_statistics(data, format); !s) return s;
+    empirical_case out;
+    out.one_sided = is_one_sided(data, format);
+    if (out.one_sided && data.taken == statistics::unspecified) return status{errc::statistics_mismatch, "statistics"};
+    const std::uint64_t counted = out.one_sided ? data.positive : data.count;
+    if (data.max > data.min && counted != 0)
+        out.weight = aciq_math::empirical_weight(grid_of(format), out.one_sided, counted);
+    return out;
+}
+
+/// The range of the recursion's answer.
+inline clip_range empirical_range(double alpha, empirical_case found, const tensor_statistics& data,
+                                  code_format format) noexcept {
+    if (!(found.weight > 0)) return grid_range(min_max_step(data, format), format);
+    const double cells = aciq_math::corrected_cells(grid_of(format), found.one_sided);
+    return guarded_range(alpha, 2.0 * alpha / cells, data, format);
+}
+
 template <class Tail>
 inline result<clip_range> aciq_clip_empirical(const tensor_statistics& data, code_format format, Tail&& tail) noexcept {
-    using namespace aciq_math;
-    if (const status s = check_statistics(data, format); !s) return s;
-    const bool one_sided = is_one_sided(data, format);
-    if (one_sided && data.taken == statistics::unspecified) return status{errc::statistics_mismatch, "statistics"};
-    const std::uint64_t counted = one_sided ? data.positive : data.count;
-    if (!(data.max > data.min) || counted == 0) return grid_range(min_max_step(data, format), format);
-    const integer_grid grid = grid_of(format);
-    const double alpha = empirical_alpha(tail, empirical_weight(grid, one_sided, counted));
-    return guarded_range(alpha, 2.0 * alpha / corrected_cells(grid, one_sided), data, format);
+    const auto found = empirical_case_of(data, format);
+    if (!found) return found.status();
+    const double alpha = found->weight > 0 ? aciq_math::empirical_alpha(tail, found->weight) : 0.0;
+    return empirical_range(alpha, *found, data, format);
 }
 
 } // namespace aciq_detail
@@ -221,7 +241,7 @@ struct aciq_clipping {
     /// data    count, positive, min, max and taken of the same elements that `tail` sums
     /// tail    callable: tail(alpha) returns {sum, count} of the |x| above alpha for a signed format (taken not after_relu), of the
     ///         x above alpha otherwise; called 7 to 14 times, at most 64, with rising alpha >= 0. It may pass over the data or
-    ///         over a histogram.
+    ///         over a histogram. One pass over the data for all formats: quant::clip_empirical of quant/calibrate/empirical.hpp.
     /// Returns, guards and errors as for clip.
     template <class Tail>
     [[nodiscard]] QUANT_INLINE result<clip_range> clip_empirical(const tensor_statistics& data, code_format format,

@@ -473,14 +473,17 @@ struct affine_grid {
 }
 
 /// The clip of the data itself, docs equation (11): alpha <- (sum of |x| above alpha) / (weight + number of |x| above alpha),
-/// Newton on a convex, piecewise linear function; rises monotonically from 0, typically 7 to 14 passes, at most max_passes.
+/// Newton on a convex, piecewise linear function; rises monotonically from `start`, from 0 typically 7 to 14 passes, at most
+/// max_passes.
 /// tail(alpha)   returns an aggregate of two numbers {sum, count}: over the |x| > alpha, or under a ReLU over the x > alpha
 /// weight        empirical_weight of the same elements, > 0
+/// start         where the recursion begins, at most the clip itself; a close one saves passes
 /// Real units. A histogram can serve as the tail as well as the data.
 template <class Tail>
-[[nodiscard]] inline double empirical_alpha(Tail&& tail, double weight, int max_passes = 64) noexcept {
+[[nodiscard]] inline double empirical_alpha(Tail&& tail, double weight, int max_passes = 64,
+                                            double start = 0) noexcept {
     QUANT_EXPECTS(weight > 0, "empirical_alpha: a weight above 0");
-    double alpha = 0;
+    double alpha = start;
     for (int pass = 0; pass < max_passes; ++pass) {
         const auto [sum, count] = tail(alpha);
         const double next = static_cast<double>(sum) / (weight + static_cast<double>(count));

@@ -23,6 +23,8 @@
 #include <quant/core/params.hpp>
 #include <quant/simd/reduce.hpp>
 #include <quant/simd/tiles.hpp>
+#include <span>
+#include <type_traits>
 
 QUANT_BEGIN_TARGET
 namespace detail {
@@ -148,6 +150,120 @@ inline double squared_error(const histogram_observer<Bins>& h, const affine_para
     return total / static_cast<double>(h.count()) * scale * scale;
 }
 
+/// Sums of |x| - b over the elements of one side of zero with |x| > b, their count evenly spread inside the bins: what clipping
+/// at b loses, and what every rounding error is made of. In bin widths. Built in one pass over the bins, read in constant time.
+template <std::size_t Bins> class excess_table {
+public:
+    excess_table(const histogram_observer<Bins>& h, bool above) noexcept : h_(h), above_(above) {
+        const double inverse = 1.0 / h.width(); // a power of two
+        const double min = static_cast<double>(h.state().min) * inverse;
+        const double max = static_cast<double>(h.state().max) * inverse;
+        const double nearest = above ? min : -max, farthest = above ? max : -min;
+        if (h.count() == 0 || !(farthest > 0)) return;
+        // The bins that hold the nearest and the farthest element end there.
+        nearest_ = nearest > 0 ? nearest : 0.0;
+        farthest_ = farthest;
+        last_ = static_cast<std::size_t>(farthest);
+        cut_ = nearest > 0 ? static_cast<std::size_t>(nearest) : half;
+        for (std::size_t i = last_ + 1; i-- > 0;) {
+            const double count = count_in(i);
+            const auto edge = static_cast<double>(i);
+            const double lo = i == cut_ ? nearest_ : edge, hi = i == last_ ? farthest_ : edge + 1.0;
+            const double outside = count_; // beyond this bin
+            count_ += count;
+            squares_ +=
+                simd::rounded(count * (simd::rounded(lo * lo) + simd::rounded(lo * hi) + simd::rounded(hi * hi)) / 3.0);
+            at_edge_[i] = at_edge_[i + 1] + outside + simd::rounded(count * (0.5 * (lo + hi) - edge));
+        }
+    }
+
+    /// b >= 0 in bin widths.
+    [[nodiscard]] QUANT_INLINE double operator()(double b) const noexcept {
+        if (b >= farthest_) return 0;
+        if (b <= nearest_) return at_edge_[0] - simd::rounded(count_ * b);
+        const auto i = static_cast<std::size_t>(static_cast<std::int64_t>(b));
+        const double count = count_in(i);
+        const auto edge = static_cast<double>(i + 1);
+        if (i == last_ || i == cut_) {
+            const double lo = i == cut_ ? nearest_ : edge - 1.0, hi = i == last_ ? farthest_ : edge;
+            const double inside = count * (hi - b) * (hi - b) / (2.0 * (hi - lo));
+            if (i == last_) return inside;
+            return at_edge_[i + 1] + simd::rounded((count_ - count) * (edge - b)) + simd::rounded(inside);
+        }
+        const double d = edge - b; // a parabola between the edges
+        const double chord = at_edge_[i + 1] + simd::rounded(d * (at_edge_[i] - at_edge_[i + 1]));
+        return chord - simd::rounded(0.5 * count * d * (1.0 - d));
+    }
+    /// Sum of operator() over (j + 1/2) step, j = 0 ... n - 1, in four chains.
+    [[nodiscard]] double sum(double step, std::size_t n) const noexcept {
+        double part[4] = {};
+        for (std::size_t j = 0; j < n; ++j) {
+            const double b = simd::rounded((static_cast<double>(j) + 0.5) * step);
+            if (b >= farthest_) break;
+            part[j % 4] += (*this)(b);
+        }
+        return (part[0] + part[1]) + (part[2] + part[3]);
+    }
+    /// Sum of x^2, in squared bin widths.
+    [[nodiscard]] double squares() const noexcept { return squares_; }
+    /// Elements, without exact zeros.
+    [[nodiscard]] double count() const noexcept { return count_; }
+
+private:
+    static constexpr std::size_t half = Bins / 2;
+
+    [[nodiscard]] QUANT_INLINE double count_in(std::size_t i) const noexcept {
+        const std::uint64_t c = above_ ? h_[half + i] - (i == 0 ? h_.zeros() : 0) : h_[half - 1 - i];
+        return static_cast<double>(static_cast<std::int64_t>(c));
+    }
+
+    const histogram_observer<Bins>& h_;
+    bool above_;
+    std::size_t last_ = half; ///< the bin of the farthest element
+    std::size_t cut_ = half;  ///< the bin of the nearest element where that is not zero
+    double nearest_ = 0;
+    double farthest_ = 0;
+    double count_ = 0;
+    double squares_ = 0;
+    double at_edge_[half + 1] = {};
+};
+
+/// squared_error of many parameters on one histogram. In a cell of code k, x^2 - 2 k s x + k^2 s^2 is x^2 less twice the step
+/// times the sum of what x exceeds each border (j + 1/2) s, j < k, by: all elements together, sum x^2 - 2 s sum excess(border).
+/// That takes one look into a table per code instead of two integrals per bin. With more codes than bins, or tables that
+/// would be too large for a stack, the bins are cheaper.
+template <std::size_t Bins> class error_model {
+public:
+    static constexpr bool has_tables = Bins <= 8192;
+
+    explicit error_model(const histogram_observer<Bins>& h) noexcept : h_(h), below_(h, false), above_(h, true) {}
+
+    [[nodiscard]] const histogram_observer<Bins>& histogram() const noexcept { return h_; }
+    /// Mean squared error. Deterministic.
+    [[nodiscard]] double operator()(const affine_params& params) const noexcept {
+        if constexpr (has_tables) {
+            if (static_cast<std::size_t>(params.format.levels()) <= Bins) {
+                const double step = static_cast<double>(params.scale) / h_.width();
+                const double excess =
+                    below_.sum(step, static_cast<std::size_t>(params.zero_point - params.format.qmin())) +
+                    above_.sum(step, static_cast<std::size_t>(params.format.qmax() - params.zero_point));
+                const double total = below_.squares() + above_.squares() - simd::rounded(2.0 * step * excess);
+                return total > 0 ? total / static_cast<double>(h_.count()) * h_.width() * h_.width() : 0.0;
+            }
+        }
+        return squared_error(h_, params);
+    }
+
+private:
+    struct nothing {
+        nothing(const histogram_observer<Bins>&, bool) noexcept {}
+    };
+    using table = std::conditional_t<has_tables, excess_table<Bins>, nothing>;
+    const histogram_observer<Bins>& h_;
+    table below_;
+    table above_;
+};
+
 /// The factor in (0, 1] of least cost: eight factors an octave over ten octaves, then two refinements about the best.
 template <class Cost> inline double best_factor(Cost&& cost, double& least) noexcept {
     // 2^(-k/8), k = 0 ... 7
@@ -190,14 +306,14 @@ template <class Cost> inline double best_factor(Cost&& cost, double& least) noex
 }
 
 template <std::size_t Bins>
-inline double cost_of(const histogram_observer<Bins>& h, clip_range range, code_format format, mapping map) noexcept {
+inline double cost_of(const error_model<Bins>& model, clip_range range, code_format format, mapping map) noexcept {
     const result<affine_params> params = choose_params(range, format, map);
-    return params ? squared_error(h, *params) : std::numeric_limits<double>::infinity();
+    return params ? model(*params) : std::numeric_limits<double>::infinity();
 }
 
 template <std::size_t Bins>
-inline clip_range clip_mse(const histogram_observer<Bins>& h, code_format format, mapping map) noexcept {
-    const clip_range data = range_with_zero(h);
+inline clip_range clip_mse(const error_model<Bins>& model, code_format format, mapping map) noexcept {
+    const clip_range data = range_with_zero(model.histogram());
     double least = 0;
     if (map == mapping::symmetric) {
         // By the step: [qmin * step, qmax * step], cut to the data.
@@ -209,9 +325,9 @@ inline clip_range clip_mse(const histogram_observer<Bins>& h, code_format format
             const double lo = format.qmin() * step, hi = format.qmax() * step;
             return clip_range{lo > data.lo ? lo : data.lo, hi < data.hi ? hi : data.hi};
         };
-        return range_of(best_factor([&](double f) { return cost_of(h, range_of(f), format, map); }, least));
+        return range_of(best_factor([&](double f) { return cost_of(model, range_of(f), format, map); }, least));
     }
-    const auto cost = [&](double lo, double hi) { return cost_of(h, {lo, hi}, format, map); };
+    const auto cost = [&](double lo, double hi) { return cost_of(model, {lo, hi}, format, map); };
     // Both ends together, then each in turn.
     const double both = best_factor([&](double f) { return cost(f * data.lo, f * data.hi); }, least);
     double lo = both * data.lo, hi = both * data.hi;
@@ -242,7 +358,7 @@ inline clip_range clip_mse(const histogram_observer<Bins>& h, code_format format
             return clip_range{from > data.lo ? from : data.lo, to < data.hi ? to : data.hi};
         };
         double reached = 0;
-        const double factor = best_factor([&](double f) { return cost_of(h, range_of(f), format, map); }, reached);
+        const double factor = best_factor([&](double f) { return cost_of(model, range_of(f), format, map); }, reached);
         if (reached < least) {
             least = reached;
             best = range_of(factor);
@@ -457,7 +573,9 @@ struct mse_clipping {
     /// Searches the step (symmetric: [qmin step, qmax step]) or both ends (affine); each candidate is judged by histogram_mse
     /// of choose_params(candidate). 80 candidates over ten octaves below min/max, then two refinements; both ends together,
     /// then in turn; up to 4 bits once more for every zero point. Within 1 % of the best error on bell-shaped data.
-    /// Deterministic. Cost: about 100 passes over the occupied bins (affine 500, affine of up to 4 bits 2000).
+    /// Deterministic. Cost: one pass over the bins, then about 100 sums over the codes (affine 500, affine of up to 4 bits 2000);
+    /// formats with more codes than the histogram has bins, and histograms of more than 8192, take as many passes over the
+    /// bins instead. 8 * Bins bytes of stack.
     /// Errors: bits_out_of_range, non_finite (strict), no_data.
     template <class Histogram>
     [[nodiscard]] QUANT_INLINE result<clip_range> clip(const Histogram& histogram, code_format format,
@@ -466,7 +584,22 @@ struct mse_clipping {
                 detail::check_calibration(histogram.count(), histogram.non_finite(), format, reject_non_finite);
             !s)
             return s;
-        return detail::clip_mse(histogram, format, map);
+        return detail::clip_mse(detail::error_model(histogram), format, map);
+    }
+    /// The same for several formats: ranges[i] is clip(histogram, formats[i], map), and what depends on the histogram alone is
+    /// computed once. Errors: shape_mismatch "ranges", and those of clip for any of the formats.
+    template <std::size_t Bins>
+    QUANT_INLINE status clip(const histogram_observer<Bins>& histogram, std::span<const code_format> formats,
+                             mapping map, std::span<clip_range> ranges) const noexcept {
+        if (formats.size() != ranges.size()) return {errc::shape_mismatch, "ranges"};
+        for (const code_format format : formats)
+            if (const status s =
+                    detail::check_calibration(histogram.count(), histogram.non_finite(), format, reject_non_finite);
+                !s)
+                return s;
+        const detail::error_model model(histogram);
+        for (std::size_t i = 0; i < formats.size(); ++i) ranges[i] = detail::clip_mse(model, formats[i], map);
+        return {};
     }
     friend constexpr bool operator==(const mse_clipping&, const mse_clipping&) = default;
 };

@@ -79,6 +79,14 @@ template <class T, class F>
     requires(std::is_arithmetic_v<T>)
 QUANT_INLINE T folded_lanes(T x, F&&)
 noexcept { return x; }
+/// True in any lane.
+QUANT_INLINE bool any_true(bool condition) noexcept { return condition; }
+/// Writes the values whose condition holds one after the other and says how many; what follows them in `to`, up to the size
+/// of a pack, may be overwritten.
+QUANT_INLINE std::size_t put_where(float* to, float x, bool condition) noexcept {
+    *to = x;
+    return condition ? 1 : 0;
+}
 /// Every lane a zero of either sign.
 template <std::floating_point T> QUANT_INLINE bool is_zero(T x) noexcept { return x == 0; }
 /// Neither NaN nor infinity.
@@ -87,6 +95,7 @@ template <std::floating_point T> QUANT_INLINE bool finite(T x) noexcept {
 }
 /// Both conditions (the operator that batches and bool share would warn on bool).
 QUANT_INLINE bool both(bool a, bool b) noexcept { return a && b; }
+QUANT_INLINE bool either(bool a, bool b) noexcept { return a || b; }
 /// Toward zero, of |x| < 2^31.
 QUANT_INLINE float truncate(float x) noexcept { return static_cast<float>(static_cast<int>(x)); }
 
@@ -174,15 +183,25 @@ template <class T, class Arch>
 QUANT_INLINE xsimd::batch<T, Arch> larger(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
     return xsimd::select(a < b, b, a);
 }
-template <class T, class Arch>
-QUANT_INLINE xsimd::batch<T, Arch> quick_smaller(const xsimd::batch<T, Arch>& a,
-                                                 const xsimd::batch<T, Arch>& b) noexcept {
-    return xsimd::min(a, b);
+template <class Arch>
+QUANT_INLINE xsimd::batch<float, Arch> quick_smaller(const xsimd::batch<float, Arch>& a,
+                                                     const xsimd::batch<float, Arch>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_min_ps(0xFFFF, a, b); // as for as_doubles: without a false warning of g++ 12
+    else
+#endif
+        return xsimd::min(a, b);
 }
-template <class T, class Arch>
-QUANT_INLINE xsimd::batch<T, Arch> quick_larger(const xsimd::batch<T, Arch>& a,
-                                                const xsimd::batch<T, Arch>& b) noexcept {
-    return xsimd::max(a, b);
+template <class Arch>
+QUANT_INLINE xsimd::batch<float, Arch> quick_larger(const xsimd::batch<float, Arch>& a,
+                                                    const xsimd::batch<float, Arch>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_max_ps(0xFFFF, a, b);
+    else
+#endif
+        return xsimd::max(a, b);
 }
 template <class T, class Arch>
 QUANT_INLINE xsimd::batch<T, Arch> watch(const xsimd::batch<T, Arch>& watched, const xsimd::batch<T, Arch>& x,
@@ -205,6 +224,37 @@ template <class T, class Arch, class F> QUANT_INLINE T folded_lanes(const xsimd:
         for (std::size_t i = 0; i < width; ++i) lane[i] = f(lane[i], lane[i + width]);
     return lane[0];
 }
+template <class T, class Arch> QUANT_INLINE bool any_true(const xsimd::batch_bool<T, Arch>& condition) noexcept {
+    return xsimd::any(condition);
+}
+template <class Arch>
+inline std::size_t put_where_generic(float* to, const xsimd::batch<float, Arch>& x,
+                                     const xsimd::batch_bool<float, Arch>& condition) noexcept {
+    constexpr std::size_t lanes = xsimd::batch<float, Arch>::size;
+    const auto bits = condition.mask();
+    if (bits == 0) return 0;
+    float lane[lanes];
+    x.store_unaligned(lane);
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < lanes; ++i) {
+        to[count] = lane[i];
+        count += (bits >> i) & 1u;
+    }
+    return count;
+}
+template <class Arch>
+QUANT_INLINE std::size_t put_where(float* to, const xsimd::batch<float, Arch>& x,
+                                   const xsimd::batch_bool<float, Arch>& condition) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+        _mm512_storeu_ps(to, _mm512_maskz_compress_ps(condition.data, x)); // storing compressed is slow on some
+        return static_cast<std::size_t>(std::popcount(static_cast<unsigned>(condition.data)));
+    } else
+#endif
+    {
+        return put_where_generic(to, x, condition);
+    }
+}
 template <class T, class Arch> QUANT_INLINE bool is_zero(const xsimd::batch<T, Arch>& x) noexcept {
     return xsimd::all(x == xsimd::batch<T, Arch>(T(0)));
 }
@@ -216,16 +266,31 @@ QUANT_INLINE xsimd::batch_bool<T, Arch> both(const xsimd::batch_bool<T, Arch>& a
                                              const xsimd::batch_bool<T, Arch>& b) noexcept {
     return a & b;
 }
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch_bool<T, Arch> either(const xsimd::batch_bool<T, Arch>& a,
+                                               const xsimd::batch_bool<T, Arch>& b) noexcept {
+    return a | b;
+}
 template <class Arch> QUANT_INLINE xsimd::batch<float, Arch> truncate(const xsimd::batch<float, Arch>& x) noexcept {
     return xsimd::to_float(xsimd::to_int(x));
 }
 template <class Arch>
 QUANT_INLINE xsimd::batch<std::int32_t, Arch> truncated(const xsimd::batch<float, Arch>& x) noexcept {
-    return xsimd::to_int(x);
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_cvttps_epi32(0xFFFF, x); // the same instruction, and as above without a false warning
+    else
+#endif
+        return xsimd::to_int(x);
 }
 template <class Arch>
 QUANT_INLINE xsimd::batch<std::int32_t, Arch> sign_mask(const xsimd::batch<float, Arch>& x) noexcept {
-    return xsimd::bitwise_cast<std::int32_t>(x) >> 31;
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_srai_epi32(0xFFFF, _mm512_castps_si512(x), 31);
+    else
+#endif
+        return xsimd::bitwise_cast<std::int32_t>(x) >> 31;
 }
 template <class Arch>
 QUANT_INLINE xsimd::batch<std::int32_t, Arch> choose_int(const xsimd::batch_bool<float, Arch>& condition,

@@ -44,6 +44,13 @@ struct block_tail {
     std::uint32_t count = 0;
 };
 
+/// Elements between two limits, one by one, as long as there is room.
+struct element_window {
+    static constexpr std::uint32_t room = 256;
+    float value[room];
+    std::uint32_t count = 0; ///< of all elements between the limits, also those without room
+};
+
 /// Sums over the pairs of which both are finite; e = original - restored.
 struct block_errors {
     double squared_error = 0;    ///< of e^2; e enters with its leading 26 bits (relative error below 2^-24)
@@ -107,8 +114,9 @@ template <class Arch> struct extreme_lanes {
 
 /// Calls step(p) for every 16 floats, the last ones filled up with NaN.
 template <class Step> QUANT_INLINE void for_each_group(const float* p, std::size_t n, Step&& step) noexcept {
+    const std::size_t whole = n - n % virtual_lanes;
     std::size_t i = 0;
-    for (; n - i >= virtual_lanes; i += virtual_lanes) step(p + i);
+    for (; i < whole; i += virtual_lanes) step(p + i);
     if (i == n) return;
     float rest[virtual_lanes];
     for (std::size_t k = 0; k < virtual_lanes; ++k)
@@ -207,7 +215,8 @@ inline bool moments_of(const float* p, std::size_t n, float centre, block_moment
     std::size_t quick = 0;
     if constexpr (!Careful) {
         const pack<double, Arch> wide_centre(static_cast<double>(centre));
-        for (; n - quick >= virtual_lanes; quick += virtual_lanes) lanes.quick_group(p + quick, wide_centre);
+        const std::size_t whole = n - n % virtual_lanes;
+        for (; quick < whole; quick += virtual_lanes) lanes.quick_group(p + quick, wide_centre);
     }
     for_each_group(p + quick, n - quick, [&](const float* q) { lanes.careful_group(q, centre); });
     out.squares = lanes.squares.total();
@@ -226,6 +235,89 @@ inline block_moments moments_of(const float* p, std::size_t n, float centre) noe
     block_moments out;
     if (!moments_of<Arch, Centred, false>(p, n, centre, out)) moments_of<Arch, Centred, true>(p, n, centre, out);
     return out;
+}
+
+/// The largest float <= x >= 0: floats above it are those above x.
+QUANT_INLINE float float_at_most(double x) noexcept {
+    constexpr float largest = std::numeric_limits<float>::max();
+    if (x >= static_cast<double>(largest)) return largest;
+    const auto nearest = static_cast<float>(x);
+    if (static_cast<double>(nearest) <= x) return nearest;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(nearest) - 1);
+}
+
+/// Sum and number of the elements beyond `hi`; those of (lo, hi] go to the window. Whether infinities are left out is up to
+/// `Careful`; without it one of them makes the sum infinite, which finite elements cannot.
+template <class Arch, bool Magnitude, bool Window, bool Careful> struct tail_lanes {
+    using floats = pack<float, Arch>;
+    static constexpr std::size_t width = pack_of<float, Arch>::size;
+    float from_limit, to_limit;
+    floats from = floats(from_limit), limit = floats(to_limit);
+    sum_lanes<Arch> sum{};
+    count_lanes<Arch> count{};
+
+    static QUANT_INLINE floats value_at(const float* q) noexcept {
+        if constexpr (Magnitude)
+            return magnitude(load<Arch>(q));
+        else
+            return load<Arch>(q);
+    }
+    QUANT_INLINE void add_group(const float* q) noexcept {
+        for (std::size_t k = 0; k < float_parts<Arch>; ++k) {
+            const floats value = value_at(q + k * width);
+            auto beyond = value > limit; // false for NaN
+            if constexpr (Careful) beyond = both(beyond, value <= floats(std::numeric_limits<float>::max()));
+            count.add(beyond);
+            const widened<Arch> wide = as_doubles<Arch>(choose(beyond, value, floats(0.0f)));
+            for (std::size_t j = 0; j < widened<Arch>::count; ++j) {
+                const std::size_t to = k * widened<Arch>::count + j;
+                sum.part[to] = sum.part[to] + wide.part[j];
+            }
+        }
+    }
+    void collect(const float* q, std::size_t n, element_window& window) const noexcept {
+        for (std::size_t i = 0; i < n; ++i) {
+            const float v = Magnitude ? magnitude(q[i]) : q[i];
+            if (!(v > from_limit && v <= to_limit)) continue;
+            if (window.count < element_window::room) window.value[window.count] = v;
+            ++window.count;
+        }
+    }
+    QUANT_INLINE void run(const float* p, std::size_t n, element_window* window) noexcept {
+        // Blocks with nothing beyond are passed over: their zeros would not change a sum. Larger than a group, so that the
+        // branch is foreseen: a tail is either dense, and nearly every block has some of it, or thin, and few have.
+        constexpr std::size_t block = 4 * virtual_lanes;
+        const std::size_t whole = n - n % block;
+        std::size_t i = 0;
+        for (; i < whole; i += block) {
+            auto some = value_at(p + i) > from;
+            for (std::size_t k = width; k < block; k += width) some = either(some, value_at(p + i + k) > from);
+            if (!any_true(some)) continue;
+            for (std::size_t k = 0; k < block; k += virtual_lanes) add_group(p + i + k);
+            if constexpr (Window) {
+                auto inside = some; // only so that it has a type
+                for (std::size_t k = 0; k < block; k += width) {
+                    const floats value = value_at(p + i + k);
+                    const auto here = both(value > from, value <= limit);
+                    inside = k == 0 ? here : either(inside, here);
+                }
+                if (any_true(inside)) collect(p + i, block, *window);
+            }
+        }
+        if constexpr (Window) collect(p + i, n - i, *window);
+        for_each_group(p + i, n - i, [&](const float* q) { add_group(q); });
+    }
+};
+
+template <class Arch, bool Magnitude, bool Window>
+inline block_tail tail_of(const float* p, std::size_t n, double lo, double hi, element_window* window) noexcept {
+    tail_lanes<Arch, Magnitude, Window, false> quick{float_at_most(lo), float_at_most(hi)};
+    quick.run(p, n, window);
+    const double sum = quick.sum.total();
+    if (finite(sum)) return {sum, quick.count.total()};
+    tail_lanes<Arch, Magnitude, false, true> careful{float_at_most(hi), float_at_most(hi)};
+    careful.run(p, n, nullptr);
+    return {careful.sum.total(), careful.count.total()};
 }
 
 } // namespace detail
@@ -278,25 +370,33 @@ template <class Arch = native>
 [[nodiscard]] inline block_tail tail_sums(const float* p, std::size_t n, double alpha,
                                           tail_side side = tail_side::magnitude) noexcept {
     using A = reduction_arch_t<Arch>;
-    using floats = pack<float, A>;
-    using doubles = pack<double, A>;
-    detail::sum_lanes<A> sum, count;
-    const doubles limit(alpha);
-    const floats sign(side == tail_side::magnitude ? -1.0f : 0.0f); // what a negative element is multiplied with
+    return side == tail_side::magnitude ? detail::tail_of<A, true, false>(p, n, alpha, alpha, nullptr)
+                                        : detail::tail_of<A, false, false>(p, n, alpha, alpha, nullptr);
+}
+
+/// The same beyond `hi`, and the elements (their magnitudes) of (lo, hi] one by one into `window`, 0 <= lo <= hi. Deterministic.
+template <class Arch = native>
+[[nodiscard]] inline block_tail tail_and_window(const float* p, std::size_t n, double lo, double hi, tail_side side,
+                                                element_window& window) noexcept {
+    using A = reduction_arch_t<Arch>;
+    return side == tail_side::magnitude ? detail::tail_of<A, true, true>(p, n, lo, hi, &window)
+                                        : detail::tail_of<A, false, true>(p, n, lo, hi, &window);
+}
+
+/// Copies the elements with |x| > limit >= 0, infinities too, in their order; returns their number. `to` has room for
+/// n + virtual_lanes floats. Exact.
+template <class Arch = native>
+[[nodiscard]] inline std::size_t select_beyond(const float* p, std::size_t n, double limit, float* to) noexcept {
+    using A = reduction_arch_t<Arch>;
+    const pack<float, A> from(detail::float_at_most(limit));
+    std::size_t count = 0;
     detail::for_each_group(p, n, [&](const float* q) {
         for (std::size_t k = 0; k < detail::float_parts<A>; ++k) {
-            const floats x = load<A>(q + k * pack_of<float, A>::size);
-            const floats value = choose(finite(x), x, floats(0.0f));
-            const widened<A> wide = as_doubles<A>(choose(value < floats(0.0f), value * sign, value));
-            for (std::size_t j = 0; j < widened<A>::count; ++j) {
-                const std::size_t to = k * widened<A>::count + j;
-                const auto beyond = wide.part[j] > limit; // never of the zero that stands for a skipped element
-                sum.part[to] = sum.part[to] + choose(beyond, wide.part[j], doubles(0.0));
-                count.part[to] = count.part[to] + choose(beyond, doubles(1.0), doubles(0.0));
-            }
+            const pack<float, A> x = load<A>(q + k * pack_of<float, A>::size);
+            count += put_where(to + count, x, magnitude(x) > from);
         }
     });
-    return {sum.total(), static_cast<std::uint32_t>(count.total())};
+    return count;
 }
 
 /// Number of finite elements outside [lo, hi]. Exact.
@@ -350,8 +450,9 @@ template <class Arch = native>
             }
         }
     };
+    const std::size_t whole = n - n % virtual_lanes;
     std::size_t i = 0;
-    for (; n - i >= virtual_lanes; i += virtual_lanes) group(original + i, restored + i);
+    for (; i < whole; i += virtual_lanes) group(original + i, restored + i);
     if (i < n) {
         float p[virtual_lanes], q[virtual_lanes];
         for (std::size_t k = 0; k < virtual_lanes; ++k) {
