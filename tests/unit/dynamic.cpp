@@ -54,10 +54,10 @@ affine_params params_of(const std::vector<float>& slice, code_format format, map
     const auto s = static_cast<float>(scale);
     if (map == mapping::symmetric) return {s, 0, format};
     const double zero = codes.lo - lo / static_cast<double>(s);
-    return {
-        s,
-        static_cast<std::int32_t>(reference::round_even(std::min<double>(std::max<double>(zero, codes.lo), codes.hi))),
-        format};
+    return {s,
+            static_cast<std::int32_t>(reference::round_even(
+                static_cast<long double>(std::min<double>(std::max<double>(zero, codes.lo), codes.hi)))),
+            format};
 }
 
 /// All of it for a two-dimensional tensor, in any layout of memory.
@@ -187,6 +187,7 @@ TEMPLATE_LIST_TEST_CASE("dynamic: ranges and sums on every architecture, at ever
                 std::vector<std::int8_t> s;
                 std::vector<std::uint8_t> u;
                 double lo = 0, hi = 0;
+                bool finite = true;
                 std::int64_t s_sum = 0, u_sum = 0;
                 for (std::size_t i = 0; i < offset + n; ++i) {
                     const std::uint64_t bits = quant::random_bits(n, static_cast<std::uint64_t>(kind), i);
@@ -205,12 +206,14 @@ TEMPLATE_LIST_TEST_CASE("dynamic: ranges and sums on every architecture, at ever
                     if (std::isfinite(v)) {
                         lo = std::min(lo, static_cast<double>(v));
                         hi = std::max(hi, static_cast<double>(v));
+                    } else {
+                        finite = false;
                     }
                     s_sum += s.back();
                     u_sum += u.back();
                 }
-                const quant::clip_range range = quant::simd::range_with_zero<TestType>(x.data() + offset, n);
-                wrong += range.lo != lo || range.hi != hi;
+                const quant::simd::run_range found = quant::simd::range_with_zero<TestType>(x.data() + offset, n);
+                wrong += found.range.lo != lo || found.range.hi != hi || found.finite != finite;
                 wrong += quant::simd::sum_codes<TestType>(s.data() + offset, n) != s_sum;
                 wrong += quant::simd::sum_codes<TestType>(u.data() + offset, n) != u_sum;
             }

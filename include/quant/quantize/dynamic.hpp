@@ -21,8 +21,7 @@
 #include <quant/core/tensor_view.hpp>
 #include <quant/quantize/quantize.hpp>
 #include <quant/quantize/traverse.hpp>
-#include <quant/simd/groups.hpp>
-#include <quant/simd/memory.hpp>
+#include <quant/simd/dynamic.hpp>
 #include <quant/simd/pack.hpp>
 #include <quant/simd/quantize_kernels.hpp>
 #include <quant/simd/tiles.hpp>
@@ -42,27 +41,17 @@ QUANT_END_NAMESPACE
 QUANT_BEGIN_TARGET
 namespace detail {
 
-inline constexpr std::size_t dynamic_tile = 4096; ///< codes whose sum is taken while they are in the first-level cache
-
 /// Parameters, codes and sum of one run of floats; `index` is the position of its first element in the tensor.
 template <code_storage Code>
 [[nodiscard]] inline status quantize_dynamic_run(const float* x, Code* codes, std::size_t n, std::uint64_t index,
                                                  const dynamic_options& options, affine_params& params,
                                                  std::int32_t* sum) noexcept {
-    const result<affine_params> found = choose_params(simd::range_with_zero(x, n), options.format, options.map);
+    const simd::run_range range = simd::range_with_zero(x, n);
+    const result<affine_params> found = choose_params(range.range, options.format, options.map);
     if (!found) return {found.status().code, "src"};
     params = *found;
-    if (sum == nullptr) {
-        simd::quantize(x, codes, n, simd::uniform_params{params}, options.quantize, {index, 1});
-        return {};
-    }
-    std::int64_t total = 0;
-    for (std::size_t i = 0; i < n; i += dynamic_tile) {
-        const std::size_t count = n - i < dynamic_tile ? n - i : dynamic_tile;
-        simd::quantize(x + i, codes + i, count, simd::uniform_params{params}, options.quantize, {index + i, 1});
-        total += simd::sum_codes(static_cast<const Code*>(codes + i), count);
-    }
-    *sum = static_cast<std::int32_t>(total);
+    const std::int64_t total = simd::quantize_and_sum(x, codes, n, params, options.quantize, {index, 1}, range.finite);
+    if (sum != nullptr) *sum = static_cast<std::int32_t>(total);
     return {};
 }
 

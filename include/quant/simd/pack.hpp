@@ -738,69 +738,81 @@ private:
 
 // ---- sums of codes ------------------------------------------------------------------------------------------------------------
 
-/// The sum of n codes. Exact for n < 2^47. Plain C++.
-template <code_storage Code>
-[[nodiscard]] inline std::int64_t sum_codes_generic(const Code* codes, std::size_t n) noexcept {
-    std::int64_t sum = 0;
-    for (std::size_t i = 0; i < n; ++i) sum += codes[i];
-    return sum;
+#if QUANT_HAS_XSIMD
+/// Sums of the eight bytes of every 64 bits. Plain C++.
+template <class Arch>
+inline xsimd::batch<std::uint64_t, Arch> octet_sums_generic(const xsimd::batch<std::uint8_t, Arch>& x) noexcept {
+    constexpr std::size_t lanes = xsimd::batch<std::uint64_t, Arch>::size;
+    std::uint8_t bytes[8 * lanes];
+    std::uint64_t sums[lanes] = {};
+    x.store_unaligned(bytes);
+    for (std::size_t i = 0; i < 8 * lanes; ++i) sums[i / 8] += bytes[i];
+    return xsimd::batch<std::uint64_t, Arch>::load_unaligned(sums);
 }
 
-/// The same through the architecture's sums of absolute differences: of the codes, made unsigned, from zero.
+/// The same as the architecture's sum of absolute differences from zero.
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::uint64_t, Arch> octet_sums(const xsimd::batch<std::uint8_t, Arch>& x) noexcept {
+    using sums [[maybe_unused]] = xsimd::batch<std::uint64_t, Arch>;
+#if defined(__AVX512BW__)
+    if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
+        return sums(_mm512_sad_epu8(x, _mm512_setzero_si512()));
+    } else
+#endif
+#if defined(__AVX2__)
+        if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
+        return sums(_mm256_sad_epu8(x, _mm256_setzero_si256()));
+    } else
+#endif
+#if defined(__SSE2__)
+        if constexpr (std::is_base_of_v<xsimd::sse2, Arch>) {
+        return sums(_mm_sad_epu8(x, _mm_setzero_si128()));
+    } else
+#endif
+        return octet_sums_generic(x);
+}
+
+/// Adds up registers of 8-bit codes. Exact for fewer than 2^47 of them.
+template <class Arch, code_storage Code> class code_sum {
+public:
+    static_assert(sizeof(Code) == 1);
+    QUANT_INLINE void add(const xsimd::batch<Code, Arch>& codes) noexcept {
+        auto bytes = xsimd::bitwise_cast<std::uint8_t>(codes);
+        if constexpr (std::is_signed_v<Code>)
+            bytes = bytes ^ xsimd::batch<std::uint8_t, Arch>(std::uint8_t{128}); // plus 128
+        sums_ = sums_ + octet_sums(bytes);
+        ++registers_;
+    }
+    [[nodiscard]] QUANT_INLINE std::int64_t total() const noexcept {
+        constexpr std::size_t lanes = xsimd::batch<std::uint64_t, Arch>::size;
+        std::uint64_t lane[lanes];
+        sums_.store_unaligned(lane);
+        auto sum = std::is_signed_v<Code> ? -static_cast<std::int64_t>(128 * 8 * lanes * registers_) : std::int64_t{0};
+        for (const std::uint64_t part : lane) sum += static_cast<std::int64_t>(part);
+        return sum;
+    }
+
+private:
+    xsimd::batch<std::uint64_t, Arch> sums_{std::uint64_t{0}};
+    std::size_t registers_ = 0;
+};
+#endif
+
+/// The sum of n codes. Exact.
 template <class Arch = native, code_storage Code>
 [[nodiscard]] inline std::int64_t sum_codes(const Code* codes, std::size_t n) noexcept {
     std::size_t done = 0;
-    std::int64_t sum = 0;
+    std::int64_t total = 0;
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && sizeof(Code) == 1) {
-        [[maybe_unused]] constexpr bool is_signed = std::is_signed_v<Code>; // plus 128, which is taken off at the end
-        [[maybe_unused]] const auto fold = [&](const auto& lanes) {
-            for (const std::int64_t lane : lanes) sum += lane;
-            if (is_signed) sum -= static_cast<std::int64_t>(128 * done);
-        };
-#if defined(__AVX512BW__)
-        if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
-            const __m512i middle = _mm512_set1_epi8(is_signed ? '\x80' : '\0'), zero = _mm512_setzero_si512();
-            __m512i total = zero;
-            for (; done + 64 <= n; done += 64)
-                total = _mm512_add_epi64(
-                    total, _mm512_sad_epu8(_mm512_xor_si512(_mm512_loadu_si512(codes + done), middle), zero));
-            std::int64_t lanes[8];
-            _mm512_storeu_si512(lanes, total);
-            fold(lanes);
-        } else
-#endif
-#if defined(__AVX2__)
-            if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
-            const __m256i middle = _mm256_set1_epi8(is_signed ? '\x80' : '\0'), zero = _mm256_setzero_si256();
-            __m256i total = zero;
-            for (; done + 32 <= n; done += 32) {
-                const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + done));
-                total = _mm256_add_epi64(total, _mm256_sad_epu8(_mm256_xor_si256(x, middle), zero));
-            }
-            std::int64_t lanes[4];
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), total);
-            fold(lanes);
-        } else
-#endif
-        {
-#if defined(__SSE2__)
-            if constexpr (std::is_base_of_v<xsimd::sse2, Arch>) {
-                const __m128i middle = _mm_set1_epi8(is_signed ? '\x80' : '\0'), zero = _mm_setzero_si128();
-                __m128i total = zero;
-                for (; done + 16 <= n; done += 16) {
-                    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + done));
-                    total = _mm_add_epi64(total, _mm_sad_epu8(_mm_xor_si128(x, middle), zero));
-                }
-                std::int64_t lanes[2];
-                _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes), total);
-                fold(lanes);
-            }
-#endif
-        }
+        constexpr std::size_t size = xsimd::batch<Code, Arch>::size;
+        code_sum<Arch, Code> sum;
+        for (; n - done >= size; done += size) sum.add(xsimd::batch<Code, Arch>::load_unaligned(codes + done));
+        total = sum.total();
     }
 #endif
-    return sum + sum_codes_generic(codes + done, n - done);
+    for (; done < n; ++done) total += codes[done];
+    return total;
 }
 
 } // namespace simd
