@@ -58,7 +58,7 @@ public:
     [[nodiscard]] QUANT_INLINE bool on_byte() const noexcept { return fill_ * bits_ % 8 == 0; }
     /// The stream itself, for a kernel that writes `n` whole bytes. Precondition: on_byte().
     [[nodiscard]] std::uint8_t* take(std::size_t n) noexcept {
-        flush();
+        if (fill_ != 0) flush();
         std::uint8_t* const at = packed_;
         packed_ += n;
         return at;
