@@ -108,7 +108,7 @@ TEST_CASE("the empirical clip solves its equation") {
 }
 
 TEST_CASE("the empirical clip does not depend on the layout") {
-    const std::vector<float> x = reference::gauss(60 * 700, 11);
+    const std::vector<float> x = reference::gauss(std::size_t{60} * 700, 11);
     std::vector<float> transposed(x.size());
     std::vector<double> wide(x.begin(), x.end());
     for (std::size_t r = 0; r < 60; ++r)

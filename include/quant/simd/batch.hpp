@@ -203,6 +203,16 @@ QUANT_INLINE xsimd::batch<float, Arch> quick_larger(const xsimd::batch<float, Ar
 #endif
         return xsimd::max(a, b);
 }
+template <class Arch>
+QUANT_INLINE xsimd::batch<double, Arch> quick_larger(const xsimd::batch<double, Arch>& a,
+                                                     const xsimd::batch<double, Arch>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_max_pd(0xFF, a, b);
+    else
+#endif
+        return xsimd::max(a, b);
+}
 template <class T, class Arch>
 QUANT_INLINE xsimd::batch<T, Arch> watch(const xsimd::batch<T, Arch>& watched, const xsimd::batch<T, Arch>& x,
                                          const xsimd::batch<T, Arch>& zero) noexcept {

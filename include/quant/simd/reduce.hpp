@@ -246,6 +246,72 @@ QUANT_INLINE float float_at_most(double x) noexcept {
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(nearest) - 1);
 }
 
+/// The smallest float >= x, of any sign; an infinity beyond all of them.
+QUANT_INLINE float float_at_least(double x) noexcept {
+    constexpr float largest = std::numeric_limits<float>::max();
+    if (x > static_cast<double>(largest)) return std::numeric_limits<float>::infinity();
+    if (x <= 0) return -float_at_most(-x);
+    const float below = float_at_most(x);
+    return static_cast<double>(below) == x ? below : std::bit_cast<float>(std::bit_cast<std::uint32_t>(below) + 1);
+}
+
+/// Writes the error sums and says whether they hold: without `Careful` a value that is not finite makes a sum of squares so.
+template <class Arch, bool Careful>
+inline bool errors_of(const float* original, const float* restored, std::size_t n, block_errors& out) noexcept {
+    using floats = pack<float, Arch>;
+    using doubles = pack<double, Arch>;
+    constexpr std::size_t width = pack_of<float, Arch>::size;
+    sum_lanes<Arch> squared_error, squared_original, squared_restored, product;
+    count_lanes<Arch> kept_count;
+    doubles largest(0.0);
+    const auto group = [&](const float* p, const float* q) {
+        for (std::size_t k = 0; k < float_parts<Arch>; ++k) {
+            floats a = load<Arch>(p + k * width), b = load<Arch>(q + k * width);
+            if constexpr (Careful) {
+                const auto kept = both(finite(a), finite(b));
+                kept_count.add(kept);
+                a = choose(kept, a, floats(0.0f));
+                b = choose(kept, b, floats(0.0f));
+            }
+            const widened<Arch> x = as_doubles<Arch>(a), y = as_doubles<Arch>(b);
+            for (std::size_t j = 0; j < widened<Arch>::count; ++j) {
+                const std::size_t to = k * widened<Arch>::count + j;
+                const doubles e = x.part[j] - y.part[j];
+                largest = quick_larger(largest, magnitude(e));
+                const doubles short_e = leading_bits(e);
+                const auto add = [to](sum_lanes<Arch>& sum, const doubles& u, const doubles& v) {
+                    sum.part[to] = add_exact_product(sum.part[to], u, v);
+                };
+                add(squared_error, short_e, short_e);
+                add(squared_original, x.part[j], x.part[j]);
+                add(squared_restored, y.part[j], y.part[j]);
+                add(product, x.part[j], y.part[j]);
+            }
+        }
+    };
+    const std::size_t whole = n - n % virtual_lanes;
+    std::size_t i = 0;
+    for (; i < whole; i += virtual_lanes) group(original + i, restored + i);
+    if (i < n) {
+        // Filled up with pairs that do not count, or with zeros, which add nothing.
+        float p[virtual_lanes], q[virtual_lanes];
+        for (std::size_t k = 0; k < virtual_lanes; ++k) {
+            p[k] = i + k < n ? original[i + k] : (Careful ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
+            q[k] = i + k < n ? restored[i + k] : 0.0f;
+        }
+        group(p, q);
+    }
+    out.squared_original = squared_original.total();
+    out.squared_restored = squared_restored.total();
+    if (!Careful && !(finite(out.squared_original) && finite(out.squared_restored))) return false;
+    out.squared_error = squared_error.total();
+    out.product = product.total();
+    out.max_abs_error = folded_lanes(largest, [](double a, double b) noexcept { return larger(a, b); });
+    out.count = Careful ? kept_count.total() : static_cast<std::uint32_t>(n);
+    out.non_finite = static_cast<std::uint32_t>(n) - out.count;
+    return true;
+}
+
 /// Sum and number of the elements beyond `hi`; those of (lo, hi] go to the window. Whether infinities are left out is up to
 /// `Careful`; without it one of them makes the sum infinite, which finite elements cannot.
 template <class Arch, bool Magnitude, bool Window, bool Careful> struct tail_lanes {
@@ -403,74 +469,28 @@ template <class Arch = native>
 template <class Arch = native>
 [[nodiscard]] inline std::uint32_t count_outside(const float* p, std::size_t n, double lo, double hi) noexcept {
     using A = reduction_arch_t<Arch>;
-    using doubles = pack<double, A>;
-    detail::sum_lanes<A> count;
-    const doubles low(lo), high(hi), one(1.0), zero(0.0);
+    using floats = pack<float, A>;
+    // A float is below lo if and only if it is below the smallest float that is not, and infinities are below everything.
+    const float lowest = detail::float_at_least(lo), highest = -detail::float_at_least(-hi);
+    const floats low(lowest), high(highest), least(std::numeric_limits<float>::lowest()),
+        most(std::numeric_limits<float>::max());
+    detail::count_lanes<A> count;
     detail::for_each_group(p, n, [&](const float* q) {
         for (std::size_t k = 0; k < detail::float_parts<A>; ++k) {
-            const pack<float, A> x = load<A>(q + k * pack_of<float, A>::size);
-            const widened<A> kept = as_doubles<A>(choose(finite(x), pack<float, A>(1.0f), pack<float, A>(0.0f)));
-            const widened<A> wide = as_doubles<A>(x);
-            for (std::size_t j = 0; j < widened<A>::count; ++j) {
-                const doubles outside = choose(wide.part[j] < low, one, choose(wide.part[j] > high, one, zero));
-                auto& part = count.part[k * widened<A>::count + j];
-                part = part + outside * kept.part[j];
-            }
+            const floats x = load<A>(q + k * pack_of<float, A>::size);
+            count.add(either(both(x < low, x >= least), both(x > high, x <= most)));
         }
     });
-    return static_cast<std::uint32_t>(count.total());
+    return count.total();
 }
 
 /// Error sums of n pairs. Deterministic.
 template <class Arch = native>
 [[nodiscard]] inline block_errors error_sums(const float* original, const float* restored, std::size_t n) noexcept {
     using A = reduction_arch_t<Arch>;
-    using floats = pack<float, A>;
-    using doubles = pack<double, A>;
-    detail::sum_lanes<A> squared_error, squared_original, squared_restored, product;
-    detail::count_lanes<A> kept_count;
-    doubles largest(0.0);
-    const auto group = [&](const float* p, const float* q) {
-        for (std::size_t k = 0; k < detail::float_parts<A>; ++k) {
-            const floats a = load<A>(p + k * pack_of<float, A>::size);
-            const floats b = load<A>(q + k * pack_of<float, A>::size);
-            const auto kept = both(finite(a), finite(b));
-            kept_count.add(kept);
-            const widened<A> x = as_doubles<A>(choose(kept, a, floats(0.0f)));
-            const widened<A> y = as_doubles<A>(choose(kept, b, floats(0.0f)));
-            for (std::size_t j = 0; j < widened<A>::count; ++j) {
-                const std::size_t to = k * widened<A>::count + j;
-                const doubles e = x.part[j] - y.part[j];
-                largest = larger(largest, magnitude(e));
-                const doubles short_e = leading_bits(e);
-                squared_error.part[to] = squared_error.part[to] + short_e * short_e;
-                squared_original.part[to] = squared_original.part[to] + x.part[j] * x.part[j];
-                squared_restored.part[to] = squared_restored.part[to] + y.part[j] * y.part[j];
-                product.part[to] = product.part[to] + x.part[j] * y.part[j];
-            }
-        }
-    };
-    const std::size_t whole = n - n % virtual_lanes;
-    std::size_t i = 0;
-    for (; i < whole; i += virtual_lanes) group(original + i, restored + i);
-    if (i < n) {
-        float p[virtual_lanes], q[virtual_lanes];
-        for (std::size_t k = 0; k < virtual_lanes; ++k) {
-            p[k] = i + k < n ? original[i + k] : std::numeric_limits<float>::quiet_NaN();
-            q[k] = i + k < n ? restored[i + k] : 0.0f;
-        }
-        group(p, q);
-    }
     block_errors out;
-    out.squared_error = squared_error.total();
-    out.squared_original = squared_original.total();
-    out.squared_restored = squared_restored.total();
-    out.product = product.total();
-    double lane[pack_of<double, A>::size];
-    put(lane, largest);
-    for (const double e : lane) out.max_abs_error = larger(out.max_abs_error, e);
-    out.count = kept_count.total();
-    out.non_finite = static_cast<std::uint32_t>(n) - out.count;
+    if (!detail::errors_of<A, false>(original, restored, n, out))
+        detail::errors_of<A, true>(original, restored, n, out);
     return out;
 }
 
