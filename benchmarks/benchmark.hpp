@@ -81,7 +81,8 @@ private:
 
 /// Standard normal values.
 inline float normal(std::size_t i) {
-    const double u = 1.0 - static_cast<double>(quant::random_uniform(1, 0, i)), v = quant::random_uniform(1, 1, i);
+    const double u = 1.0 - static_cast<double>(quant::random_uniform(1, 0, i));
+    const auto v = static_cast<double>(quant::random_uniform(1, 1, i));
     return static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * v));
 }
 inline const float* reals(std::size_t n) {
@@ -218,65 +219,63 @@ template <bool Stream, class Word> QUANT_INLINE void put_word(std::uint8_t* p, c
 }
 template <unsigned From, unsigned To, class Word> QUANT_INLINE Word any_of(const std::uint8_t* p) {
     Word w = load_word<Word>(p + From * sizeof(Word));
-    const auto rest = [&]<unsigned... I>(std::integer_sequence<unsigned, I...>) {
-        ((w = w | load_word<Word>(p + (From + 1 + I) * sizeof(Word))), ...);
-    };
-    rest(std::make_integer_sequence<unsigned, To - From - 1>{});
+    if constexpr (To - From > 1) w = w | any_of<From + 1, To, Word>(p);
     return w;
 }
-/// `Out` stores fed by `In` loads, each store as early as its loads allow. What is stored is the bitwise or of the loads, which
-/// costs nothing that binds and keeps a compiler from dropping any of them; `seed` enters the first one.
-template <unsigned In, unsigned Out, bool Stream, class Word>
-QUANT_INLINE void move_words(const std::uint8_t* in, std::uint8_t* out, Word w) {
-    const auto store = [&]<unsigned J>(std::integral_constant<unsigned, J>) {
-        constexpr unsigned from = (J * In + Out - 1) / Out, to = ((J + 1) * In + Out - 1) / Out;
-        if constexpr (J == 0) {
-            w = w | any_of<from, to, Word>(in);
-        } else if constexpr (to > from) {
-            w = any_of<from, to, Word>(in);
-        }
-        put_word<Stream>(out + J * sizeof(Word), w);
-    };
-    const auto all = [&]<unsigned... J>(std::integer_sequence<unsigned, J...>) {
-        (store(std::integral_constant<unsigned, J>{}), ...);
-    };
-    all(std::make_integer_sequence<unsigned, Out>{});
+/// Store J of `Out` stores fed by `In` loads, each store as early as its loads allow. What is stored is the bitwise or of the
+/// loads, which costs nothing that binds and keeps a compiler from dropping any of them; `w` is what came before.
+template <unsigned J, unsigned In, unsigned Out, bool Stream, class Word>
+QUANT_INLINE void move_word(const std::uint8_t* in, std::uint8_t* out, Word& w) {
+    constexpr unsigned from = (J * In + Out - 1) / Out, to = ((J + 1) * In + Out - 1) / Out;
+    if constexpr (J == 0) {
+        w = w | any_of<from, to, Word>(in);
+    } else if constexpr (to > from) {
+        w = any_of<from, to, Word>(in);
+    }
+    put_word<Stream>(out + J * sizeof(Word), w);
+}
+template <unsigned In, unsigned Out, bool Stream, class Word, unsigned... J>
+QUANT_INLINE void move_words(const std::uint8_t* in, std::uint8_t* out, Word w, std::integer_sequence<unsigned, J...>) {
+    (move_word<J, In, Out, Stream>(in, out, w), ...);
 }
 
+/// One pass of a ceiling. A function of its own, so that the pointers are in registers.
+template <class Traffic, bool Stream, class Word>
+[[gnu::noinline]] void ceiling_pass(const std::uint8_t* in, [[maybe_unused]] const std::uint8_t* in2,
+                                    [[maybe_unused]] std::uint8_t* out, [[maybe_unused]] std::uint8_t* out2,
+                                    std::size_t steps) {
+    constexpr std::size_t width = sizeof(Word);
+    if constexpr (Traffic::out == 0) {
+        Word sum[4]{};
+        for (std::size_t i = 0; i < steps; ++i) {
+            const std::uint8_t* const p = in + i * Traffic::in * width;
+            for (unsigned k = 0; k < Traffic::in; ++k) sum[k % 4] = sum[k % 4] | load_word<Word>(p + k * width);
+        }
+        Word all = (sum[0] | sum[1]) | (sum[2] | sum[3]);
+        benchmark::DoNotOptimize(all);
+    } else {
+        for (std::size_t i = 0; i < steps; ++i) {
+            Word second{};
+            if constexpr (Traffic::in2 > 0) second = any_of<0, Traffic::in2, Word>(in2 + i * Traffic::in2 * width);
+            const std::uint8_t* const p = in + i * Traffic::in * width;
+            move_words<Traffic::in, Traffic::out, Stream>(p, out + i * Traffic::out * width, second,
+                                                          std::make_integer_sequence<unsigned, Traffic::out>{});
+            if constexpr (Traffic::out2 > 0) put_word<Stream>(out2 + i * Traffic::out2 * width, load_word<Word>(p));
+        }
+        if constexpr (Stream) simd::stream_fence();
+    }
+}
 template <class Traffic, class Arch, bool Stream> void ceiling(row& r) {
     using word = typename word_of<Arch>::type;
-    constexpr std::size_t width = sizeof(word);
-    const std::size_t steps = r.n / (Traffic::elements * width);
+    const std::size_t steps = r.n / (Traffic::elements * sizeof(word));
     // From the array that the operation reads: codes and packed bytes, or floats.
     constexpr bool reads_bytes = Traffic::in <= Traffic::elements;
     const std::size_t in_bytes = r.n * Traffic::in / Traffic::elements;
     const auto* const in = reads_bytes ? bytes(in_bytes) : reinterpret_cast<const std::uint8_t*>(reals(in_bytes / 4));
-    [[maybe_unused]] const auto* const in2 =
-        reinterpret_cast<const std::uint8_t*>(scales(r.n * Traffic::in2 / Traffic::elements / 4));
-    [[maybe_unused]] auto* const out = results<std::uint8_t>(r.n * Traffic::out / Traffic::elements);
-    [[maybe_unused]] auto* const out2 =
-        reinterpret_cast<std::uint8_t*>(scales(r.n * Traffic::out2 / Traffic::elements / 4));
-    r.run([&] {
-        if constexpr (Traffic::out == 0) {
-            word sum[4]{};
-            for (std::size_t i = 0; i < steps; ++i) {
-                for (unsigned k = 0; k < Traffic::in; ++k)
-                    sum[k % 4] = sum[k % 4] | load_word<word>(in + (i * Traffic::in + k) * width);
-            }
-            word all = (sum[0] | sum[1]) | (sum[2] | sum[3]);
-            benchmark::DoNotOptimize(all);
-        } else {
-            for (std::size_t i = 0; i < steps; ++i) {
-                word second{};
-                if constexpr (Traffic::in2 > 0) second = any_of<0, Traffic::in2, word>(in2 + i * Traffic::in2 * width);
-                move_words<Traffic::in, Traffic::out, Stream>(in + i * Traffic::in * width,
-                                                              out + i * Traffic::out * width, second);
-                if constexpr (Traffic::out2 > 0)
-                    put_word<Stream>(out2 + i * Traffic::out2 * width, load_word<word>(in + i * Traffic::in * width));
-            }
-            if constexpr (Stream) simd::stream_fence();
-        }
-    });
+    const auto* const in2 = reinterpret_cast<const std::uint8_t*>(scales(r.n * Traffic::in2 / Traffic::elements / 4));
+    auto* const out = results<std::uint8_t>(r.n * Traffic::out / Traffic::elements);
+    auto* const out2 = reinterpret_cast<std::uint8_t*>(scales(r.n * Traffic::out2 / Traffic::elements / 4));
+    r.run([&] { ceiling_pass<Traffic, Stream, word>(in, in2, out, out2, steps); });
 }
 
 // ---- registration -----------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ void moments_loop(row& r) {
     r.run([&] {
         double sum = 0, squares = 0, deviation = 0;
         for (std::size_t i = 0; i < r.n; ++i) {
-            const double v = x[i];
+            const auto v = static_cast<double>(x[i]);
             sum += v;
             squares += v * v;
             deviation += std::abs(v - 0.25);
