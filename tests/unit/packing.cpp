@@ -91,26 +91,35 @@ template <class Arch, class Code> int kernel_mistakes(unsigned bits, std::size_t
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("every architecture packs the documented bits, at every width, length and offset", "[packing]",
-                        test::archs) {
+namespace {
+template <class Arch> void sweep() {
     // 256 codes are the longest step: 2 bits in the widest registers.
     for (unsigned bits = 1; bits <= 16; bits = bits == 8 ? 16 : bits + 1) {
         int wrong = 0;
         for (std::size_t n = 0; n <= 2 * 256 + 3; ++n) {
             const std::size_t offset = n % 5;
             if (bits <= 8)
-                wrong += kernel_mistakes<TestType, std::int8_t>(bits, n, offset) +
-                         kernel_mistakes<TestType, std::uint8_t>(bits, n, offset);
+                wrong += kernel_mistakes<Arch, std::int8_t>(bits, n, offset) +
+                         kernel_mistakes<Arch, std::uint8_t>(bits, n, offset);
             if (n % 7 == 0 || n < 40)
-                wrong += kernel_mistakes<TestType, std::int16_t>(bits, n, offset) +
-                         kernel_mistakes<TestType, std::uint16_t>(bits, n, offset);
+                wrong += kernel_mistakes<Arch, std::int16_t>(bits, n, offset) +
+                         kernel_mistakes<Arch, std::uint16_t>(bits, n, offset);
         }
         for (std::size_t offset = 0; offset < 64; ++offset)
-            if (bits <= 8) wrong += kernel_mistakes<TestType, std::int8_t>(bits, 1500 + 3 * offset, offset);
-        wrong += kernel_mistakes<TestType, std::int16_t>(bits, 2500, 1); // more than a tile
+            if (bits <= 8) wrong += kernel_mistakes<Arch, std::int8_t>(bits, 1500 + 3 * offset, offset);
+        wrong += kernel_mistakes<Arch, std::int16_t>(bits, 2500, 1); // more than a tile
         INFO("bits " << bits);
         CHECK(wrong == 0);
     }
+}
+} // namespace
+
+TEMPLATE_LIST_TEST_CASE("every architecture packs the documented bits, at every width, length and offset", "[packing]",
+                        test::archs) {
+    sweep<TestType>();
+}
+TEST_CASE("so does the widest one, which may have instructions of its own", "[packing]") {
+    sweep<quant::simd::native>();
 }
 
 TEST_CASE("packing follows the bit order and unpacking is its inverse, at every width and remainder", "[packing]") {

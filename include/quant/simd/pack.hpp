@@ -242,6 +242,19 @@ inline constexpr auto word_order = [] {
         }
     return order;
 }();
+/// Which byte of the stream a byte of the register comes from: eight codes, `Bits` bytes, to every 64 bits.
+template <int Bits>
+inline constexpr auto field_bytes = [] {
+    std::array<std::uint8_t, 64> from{};
+    for (std::size_t i = 0; i < 64; ++i) from[i] = static_cast<std::uint8_t>(i / 8 * Bits + i % 8 % Bits);
+    return from;
+}();
+template <int Bits>
+inline constexpr auto squeezed_bytes = [] {
+    std::array<std::uint8_t, 64> from{};
+    for (std::size_t i = 0; i < 8 * Bits; ++i) from[i] = static_cast<std::uint8_t>(i / Bits * 8 + i % Bits);
+    return from;
+}();
 // Where an intrinsic has a form with a mask of ones, that one: the other reads an undefined register, of which g++ 12 warns.
 struct byte_register_512 {
     using type = __m512i;
@@ -299,10 +312,39 @@ struct byte_register_512 {
         return _mm512_maskz_mov_epi8(bits, one);
     }
 };
+#if defined(__AVX512VBMI__)
+/// Where bytes cross lanes freely and every byte has a shift of its own, cutting codes out is three instructions.
+struct byte_register_512_fields : byte_register_512 {
+    /// 64 codes of `Bits` bits, each in the low bits of its byte, with others above it. Reads up to `size` bytes.
+    template <int Bits> static QUANT_INLINE type load_fields(const std::uint8_t* p) noexcept {
+        type bytes; // no more of them than 64 codes need, where that is a register's width
+        if constexpr (Bits == 2)
+            bytes = _mm512_zextsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        else if constexpr (Bits == 4)
+            bytes = _mm512_zextsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+        else
+            bytes = load(p);
+        const type eights = _mm512_maskz_permutexvar_epi8(~__mmask64{0}, load(field_bytes<Bits>.data()), bytes);
+        const type first_bits = all64(Bits * std::uint64_t{0x0706050403020100});
+        return _mm512_maskz_multishift_epi64_epi8(~__mmask64{0}, first_bits, eights);
+    }
+    /// The way back of the bytes: the lowest `Bits` of every 64 bits, together at the front.
+    template <int Bits> static QUANT_INLINE type squeeze(type x) noexcept {
+        return _mm512_maskz_permutexvar_epi8(~__mmask64{0}, load(squeezed_bytes<Bits>.data()), x);
+    }
+    /// Entry (x mod 64) of a table, for every byte x.
+    static QUANT_INLINE type look_up(type table, type x) noexcept {
+        return _mm512_maskz_permutexvar_epi8(~__mmask64{0}, x, table);
+    }
+};
+#else
+using byte_register_512_fields = byte_register_512;
+#endif
 template <class Arch>
     requires std::is_base_of_v<xsimd::avx512bw, Arch>
 struct byte_register<Arch> {
-    using type = byte_register_512;
+    using type =
+        std::conditional_t<std::is_base_of_v<xsimd::avx512vbmi, Arch>, byte_register_512_fields, byte_register_512>;
 };
 #endif
 
@@ -361,17 +403,21 @@ QUANT_INLINE std::size_t pack_in_registers(const std::uint8_t* codes, std::uint8
         const reg mask = R::all8((1 << Bits) - 1), pair = R::all16((1 << (8 + Bits)) + 1);
         const reg four = R::all32((std::uint32_t{1} << (16 + 2 * Bits)) + 1);
         const reg low_four = R::all64((std::uint64_t{1} << (4 * Bits)) - 1);
-        const reg squeeze = R::lanes(lane_pattern_of<Bits>.squeeze);
-        const auto eights = [&](std::size_t at) { // `Bits` bytes at the front of every 8, then of every 16
+        [[maybe_unused]] const reg squeeze = R::lanes(lane_pattern_of<Bits>.squeeze);
+        const auto keep_eights = [&](std::uint8_t* to, std::size_t at) { // writes a whole register
             const reg fours = R::add_pairs16(R::add_pairs8(pair, R::both(R::load(codes + at), mask)), four);
-            return R::shuffle(R::pick(low_four, fours, R::template right64<32 - 4 * Bits>(fours)), squeeze);
+            const reg eights = R::pick(low_four, fours, R::template right64<32 - 4 * Bits>(fours));
+            if constexpr (requires { R::template squeeze<Bits>(eights); })
+                R::keep(to, R::template squeeze<Bits>(eights));
+            else
+                R::template keep_lanes<2 * Bits>(to, R::shuffle(eights, squeeze));
         };
-        // A store is whole registers: it writes past its codes' bytes, which the codes after it must cover.
+        // A store goes past its codes' bytes, which the codes after it must cover.
         constexpr std::size_t covered = (8 * size + Bits - 1) / Bits;
-        for (; i + covered + 8 <= n; i += size) R::template keep_lanes<2 * Bits>(packed + i / 8 * Bits, eights(i));
+        for (; i + covered + 8 <= n; i += size) keep_eights(packed + i / 8 * Bits, i);
         for (; i + size <= n; i += size) {
             std::uint8_t bytes[size];
-            R::template keep_lanes<2 * Bits>(bytes, eights(i));
+            keep_eights(bytes, i);
             std::memcpy(packed + i / 8 * Bits, bytes, size / 8 * Bits);
         }
     }
@@ -388,6 +434,26 @@ QUANT_INLINE std::size_t unpack_in_registers(const std::uint8_t* packed, std::ui
     if constexpr (Bits == 1) {
         const reg one = R::all8(is_signed ? -1 : 1);
         for (; i + size <= n; i += size) R::keep(codes + i, R::load_bits(packed + i / 8, one));
+    } else if constexpr (requires(const std::uint8_t* p) { R::template load_fields<Bits>(p); }) {
+        std::uint8_t values[64]; // of every raw code with whatever stands above it
+        const int sign = is_signed ? 1 << (Bits - 1) : 0;
+        for (int raw = 0; raw < 64; ++raw)
+            values[raw] = static_cast<std::uint8_t>(((raw & ((1 << Bits) - 1)) ^ sign) - sign);
+        [[maybe_unused]] const reg table = R::load(values), mask = R::all8((1 << Bits) - 1), signs = R::all8(sign);
+        const auto keep_codes = [&](std::size_t at, const std::uint8_t* from) {
+            const reg fields = R::template load_fields<Bits>(from);
+            if constexpr (Bits <= 6)
+                R::keep(codes + at, R::look_up(table, fields));
+            else
+                R::keep(codes + at, R::less8(R::flip(R::both(fields, mask), signs), signs));
+        };
+        constexpr std::size_t covered = (8 * size + Bits - 1) / Bits; // a load reads whole registers
+        for (; i + covered + 8 <= n; i += size) keep_codes(i, packed + i / 8 * Bits);
+        for (; i + size <= n; i += size) {
+            std::uint8_t bytes[size] = {};
+            std::memcpy(bytes, packed + i / 8 * Bits, size / 8 * Bits);
+            keep_codes(i, bytes);
+        }
     } else if constexpr (Bits == 2 || Bits == 4) {
         // The value of every raw code, sign and all, from a table of 16 bytes.
         alignas(16) std::uint8_t values[16];
