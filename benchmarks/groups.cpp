@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Groups of 32 with a scale each, found on the way: to int8 codes and to packed int4, and back.
 #include "benchmark.hpp"
-#include <quant/quantize/groups.hpp>
+#include <quant/groups.hpp>
 #include <span>
 
 namespace {
