@@ -16,6 +16,8 @@
 #include <quant/bias_correction.hpp>
 #include <quant/bit_allocation.hpp>
 #include <quant/calibration.hpp>
+#include <quant/dynamic.hpp>
+#include <quant/groups.hpp>
 #include <quant/uniform.hpp>
 
 namespace {
@@ -135,6 +137,16 @@ int main(int argc, char** argv) {
         quant::quantize(x, codes, per_channel[0]);
         return quant::pack_codes(codes, std::span(packed).first(size / 2), quant::int4) &&
                quant::unpack_codes(std::span(packed).first(size / 2), codes, quant::int4);
+    });
+    without_heap("real values to packed codes, groups, dynamic parameters", [&] {
+        std::array<float, channels*((length + 31) / 32)> scales{};
+        std::array<std::int32_t, channels> sums{};
+        return quant::quantize_packed(view, packed, per_channel, quant::per_axis(0)) &&
+               quant::dequantize_packed(packed, y_view, per_channel, quant::per_axis(0)) &&
+               quant::quantize_groups(view, packed, scales, quant::int4, 32) &&
+               quant::dequantize_groups(packed, scales, y_view, quant::int4, 32) &&
+               quant::quantize_groups(view, code_view, scales, quant::int8, 32) &&
+               quant::quantize_dynamic(view, code_view, per_channel, quant::per_axis(0), {.code_sums = sums});
     });
     without_heap("observers and clipping", [&] {
         quant::moments_observer moments;
