@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <limits>
 #include <quant/simd/batch.hpp>
+#include <type_traits>
+#include <utility>
 
 QUANT_BEGIN_TARGET
 namespace simd {
@@ -67,19 +69,31 @@ namespace detail {
 template <class Arch> inline constexpr std::size_t float_parts = virtual_lanes / pack_of<float, Arch>::size;
 template <class Arch> inline constexpr std::size_t double_parts = virtual_lanes / pack_of<double, Arch>::size;
 
+/// f(0) ... f(N - 1) with constants, so that arrays they index can live in registers.
+template <std::size_t N, class F> QUANT_INLINE void unrolled(F&& f) noexcept {
+    [&f]<std::size_t... K>(std::index_sequence<K...>) { (f(std::integral_constant<std::size_t, K>{}), ...); }
+    (std::make_index_sequence<N>{});
+}
+
 /// 16 double lanes.
 template <class Arch> struct sum_lanes {
     pack<double, Arch> part[double_parts<Arch>];
 
     QUANT_INLINE sum_lanes() noexcept {
-        for (auto& p : part) p = pack<double, Arch>(0.0);
+        unrolled<double_parts<Arch>>([&](auto k) { part[k] = pack<double, Arch>(0.0); });
     }
     /// The fixed tree: halves onto halves, as long as they are whole registers, then lane by lane.
     [[nodiscard]] QUANT_INLINE double total() const noexcept {
         pack<double, Arch> folded[double_parts<Arch>];
-        for (std::size_t k = 0; k < double_parts<Arch>; ++k) folded[k] = part[k];
-        for (std::size_t width = double_parts<Arch> / 2; width > 0; width /= 2)
-            for (std::size_t k = 0; k < width; ++k) folded[k] = folded[k] + folded[k + width];
+        unrolled<double_parts<Arch>>([&](auto k) { folded[k] = part[k]; });
+        const auto halve = [&]<std::size_t Half>(std::integral_constant<std::size_t, Half>) {
+            if constexpr (2 * Half <= double_parts<Arch>)
+                unrolled<Half>([&](auto k) { folded[k] = folded[k] + folded[k + Half]; });
+        };
+        halve(std::integral_constant<std::size_t, 8>{});
+        halve(std::integral_constant<std::size_t, 4>{});
+        halve(std::integral_constant<std::size_t, 2>{});
+        halve(std::integral_constant<std::size_t, 1>{});
         return folded_lanes(folded[0], [](double a, double b) noexcept { return a + b; });
     }
 };
@@ -137,23 +151,17 @@ QUANT_INLINE bool quick_extremes(const float* p, std::size_t n, extreme_lanes<Ar
     floats low0 = extremes.low, low1 = low0, low2 = low0, low3 = low0;
     floats high0 = extremes.high, high1 = high0, high2 = high0, high3 = high0;
     floats watch0 = zero, watch1 = zero, watch2 = zero, watch3 = zero;
+    const auto take = [&zero](const float* from, floats& low, floats& high, floats& watched) noexcept {
+        const floats x = held(load<Arch>(from));
+        low = quick_smaller(low, x);
+        high = quick_larger(high, x);
+        watched = watch(watched, x, zero);
+    };
     for (std::size_t i = 0; i < n; i += extremes_step<Arch>) {
-        const floats x0 = held(load<Arch>(p + i));
-        const floats x1 = held(load<Arch>(p + i + width));
-        const floats x2 = held(load<Arch>(p + i + 2 * width));
-        const floats x3 = held(load<Arch>(p + i + 3 * width));
-        low0 = quick_smaller(low0, x0);
-        low1 = quick_smaller(low1, x1);
-        low2 = quick_smaller(low2, x2);
-        low3 = quick_smaller(low3, x3);
-        high0 = quick_larger(high0, x0);
-        high1 = quick_larger(high1, x1);
-        high2 = quick_larger(high2, x2);
-        high3 = quick_larger(high3, x3);
-        watch0 = watch(watch0, x0, zero);
-        watch1 = watch(watch1, x1, zero);
-        watch2 = watch(watch2, x2, zero);
-        watch3 = watch(watch3, x3, zero);
+        take(p + i, low0, high0, watch0);
+        take(p + i + width, low1, high1, watch1);
+        take(p + i + 2 * width, low2, high2, watch2);
+        take(p + i + 3 * width, low3, high3, watch3);
     }
     if (!is_zero((watch0 + watch1) + (watch2 + watch3))) return false;
     extremes.low = quick_smaller(quick_smaller(low0, low1), quick_smaller(low2, low3));
@@ -176,19 +184,30 @@ template <class Arch, bool Centred> struct moment_lanes {
         squares.part[to] = add_exact_product(squares.part[to], v, v);
         deviation.part[to] = deviation.part[to] + magnitude(away);
     }
-    QUANT_INLINE void quick_group(const float* q, const doubles& centre) noexcept {
-        for (std::size_t k = 0; k < float_parts<Arch>; ++k) {
-            const floats x = load<Arch>(q + k * width);
-            positive.add(x > floats(0.0f));
-            extremes.low = quick_smaller(extremes.low, x);
-            extremes.high = quick_larger(extremes.high, x);
-            const widened<Arch> wide = as_doubles<Arch>(x);
-            for (std::size_t j = 0; j < widened<Arch>::count; ++j)
-                add(k * widened<Arch>::count + j, wide.part[j], Centred ? wide.part[j] - centre : wide.part[j]);
+    QUANT_INLINE void quick_order(const floats& x) noexcept {
+        positive.add(x > floats(0.0f));
+        extremes.low = quick_smaller(extremes.low, x);
+        extremes.high = quick_larger(extremes.high, x);
+    }
+    /// n finite floats, n a multiple of virtual_lanes. Where 16 lanes are several registers the sums take nearly all there are,
+    /// and the order has a loop of its own.
+    QUANT_INLINE void quick_run(const float* p, std::size_t n, const doubles& centre) noexcept {
+        constexpr bool together = float_parts<Arch> == 1;
+        if constexpr (!together)
+            for (std::size_t i = 0; i < n; i += width) quick_order(load<Arch>(p + i));
+        for (std::size_t i = 0; i < n; i += virtual_lanes) {
+            unrolled<float_parts<Arch>>([&](auto k) {
+                const floats x = load<Arch>(p + i + k * width);
+                if constexpr (together) quick_order(x);
+                const widened<Arch> wide = as_doubles<Arch>(x);
+                unrolled<widened<Arch>::count>([&](auto j) {
+                    add(k * widened<Arch>::count + j, wide.part[j], Centred ? wide.part[j] - centre : wide.part[j]);
+                });
+            });
         }
     }
     QUANT_INLINE void careful_group(const float* q, float centre) noexcept {
-        for (std::size_t k = 0; k < float_parts<Arch>; ++k) {
+        unrolled<float_parts<Arch>>([&](auto k) {
             const floats x = load<Arch>(q + k * width);
             const auto kept = finite(x);
             const floats value = choose(kept, x, floats(0.0f));
@@ -196,14 +215,12 @@ template <class Arch, bool Centred> struct moment_lanes {
             positive.add(value > floats(0.0f));
             extremes.add(kept, x);
             const widened<Arch> wide = as_doubles<Arch>(value);
-            widened<Arch> away = wide;
-            if constexpr (Centred) {
-                away = as_doubles<Arch>(choose(kept, x, floats(centre)));
-                for (auto& a : away.part) a = a - doubles(static_cast<double>(centre));
-            }
-            for (std::size_t j = 0; j < widened<Arch>::count; ++j)
-                add(k * widened<Arch>::count + j, wide.part[j], away.part[j]);
-        }
+            const widened<Arch> around = as_doubles<Arch>(Centred ? choose(kept, x, floats(centre)) : value);
+            const doubles shift(Centred ? static_cast<double>(centre) : 0.0);
+            unrolled<widened<Arch>::count>([&](auto j) {
+                add(k * widened<Arch>::count + j, wide.part[j], Centred ? around.part[j] - shift : around.part[j]);
+            });
+        });
     }
 };
 
@@ -215,8 +232,8 @@ inline bool moments_of(const float* p, std::size_t n, float centre, block_moment
     std::size_t quick = 0;
     if constexpr (!Careful) {
         const pack<double, Arch> wide_centre(static_cast<double>(centre));
-        const std::size_t whole = n - n % virtual_lanes;
-        for (; quick < whole; quick += virtual_lanes) lanes.quick_group(p + quick, wide_centre);
+        quick = n - n % virtual_lanes;
+        lanes.quick_run(p, quick, wide_centre);
     }
     for_each_group(p + quick, n - quick, [&](const float* q) { lanes.careful_group(q, centre); });
     out.squares = lanes.squares.total();
