@@ -48,14 +48,15 @@ template <code_storage Code>
     return {};
 }
 
-/// Calls kernel(in, out, n, uniform_params, index) for the whole of two dense tensors with one set of parameters, if that is what
+/// Calls kernel(in, out, n, uniform_params, index, rows) for the whole of two dense tensors with one set of parameters, if that is what
 /// they are and the kernel works on their types: what a call on a few elements has time for.
 template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
 [[nodiscard]] QUANT_INLINE bool transform_whole(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
                                                 std::span<const affine_params> params, const Kernel& kernel) noexcept {
     if constexpr (std::same_as<std::remove_const_t<S>, In> && std::same_as<D, Out>) {
         if (params.size() == 1 && src.is_contiguous() && dst.is_contiguous()) {
-            kernel(src.data(), dst.data(), src.size(), simd::uniform_params{params[0]}, simd::index_run{});
+            kernel(src.data(), dst.data(), src.size(), simd::uniform_params{params[0]}, simd::index_run{},
+                   simd::run_rows{});
             return true;
         }
     }
@@ -79,9 +80,8 @@ inline void transform_views(const tensor_view<S, Rank>& src, const tensor_view<D
 
 /// What transforms codes to reals, run by run.
 template <class Code, class Real> [[nodiscard]] QUANT_INLINE auto dequantize_kernel(store_policy stores) noexcept {
-    return [stores](const Code* in, Real* out, std::size_t n, const auto& p, simd::index_run) {
-        simd::dequantize(in, out, n, p, stores);
-    };
+    return [stores](const Code* in, Real* out, std::size_t n, const auto& p, simd::index_run,
+                    const simd::run_rows& rows) { simd::dequantize(in, out, n, p, stores, rows); };
 }
 
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
@@ -98,9 +98,8 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
     quantize_options own = options;
     own.stores = decided(src.size() * sizeof(Code), options.stores);
     transform_views<real, Code>(src, *codes, map, params, own.stores,
-                                [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i) {
-                                    simd::quantize(in, out, n, p, own, i);
-                                });
+                                [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i,
+                                    const simd::run_rows& rows) { simd::quantize(in, out, n, p, own, i, rows); });
     return {};
 }
 
@@ -143,9 +142,8 @@ template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
     quantize_options own = options;
     own.stores = decided(src.size() * sizeof(T), options.stores);
     transform_views<real, real>(src, *out_view, map, params, own.stores,
-                                [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i) {
-                                    simd::fake_quant(in, out, n, p, own, i);
-                                });
+                                [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i,
+                                    const simd::run_rows& rows) { simd::fake_quant(in, out, n, p, own, i, rows); });
     return {};
 }
 

@@ -44,7 +44,7 @@ private:
 #endif
 };
 
-/// Applies `kernel(in, out, n, params, index)` to every run. In and Out are what the kernel computes with; elements of other
+/// Applies `kernel(in, out, n, params, index, rows)` to every run. In and Out are what the kernel computes with; elements of other
 /// types, and strided runs, pass through a tile on the stack.
 template <class In, class Out, class S, class D, class Kernel>
 inline void transform(const loop_nest<S, D>& nest, std::span<const affine_params> params,
@@ -52,19 +52,20 @@ inline void transform(const loop_nest<S, D>& nest, std::span<const affine_params
     using source_type = std::remove_const_t<S>;
     constexpr bool same_types = std::same_as<source_type, In> && std::same_as<D, Out>;
     parameter_tile per_element(params);
-    const auto apply = [&](const In* in, Out* out, const element_run<S, D>& run, std::size_t first,
-                           std::size_t n) noexcept {
-        const simd::index_run index{run.index + first * run.index_step, run.index_step};
-        if (run.slice_step == 0)
-            kernel(in, out, n, simd::uniform_params{params[run.slice]}, index);
-        else
-            kernel(in, out, n, per_element.load(run.slice + first * run.slice_step, run.slice_step, n), index);
-    };
-    for_each_run(nest, [&](const element_run<S, D>& run) noexcept {
+    const auto visit = [&](const element_run<S, D>& run) noexcept {
+        const auto apply = [&](const In* in, Out* out, std::size_t first, std::size_t n, std::uint64_t index,
+                               const simd::run_rows& rows) {
+            const simd::index_run indices{index + first * run.index_step, run.index_step};
+            if (run.slice_step == 0)
+                kernel(in, out, n, simd::uniform_params{params[run.slice]}, indices, rows);
+            else
+                kernel(in, out, n, per_element.load(run.slice + first * run.slice_step, run.slice_step, n), indices,
+                       rows);
+        };
         const bool dense = run.src_stride == 1 && run.dst_stride == 1;
         if constexpr (same_types) {
-            if (dense && run.slice_step == 0) {
-                apply(run.src, run.dst, run, 0, run.n);
+            if (dense && run.slice_step == 0) { // only elements with their own parameters come in rows
+                apply(run.src, run.dst, 0, run.n, run.index, {});
                 return;
             }
         }
@@ -74,27 +75,32 @@ inline void transform(const loop_nest<S, D>& nest, std::span<const affine_params
             D* to = run.dst + first * run.dst_stride;
             if constexpr (same_types) {
                 if (dense) {
-                    apply(from, to, run, first, n);
+                    apply(from, to, first, n, run.index, {run.rows, run.src_row, run.dst_row, run.index_row});
                     continue;
                 }
             }
-            In in[run_tile];
-            Out out[run_tile];
-            for (std::size_t i = 0; i < n; ++i) {
-                if constexpr (std::same_as<source_type, In>)
-                    in[i] = from[i * run.src_stride];
-                else
-                    in[i] = to_float(from[i * run.src_stride]);
-            }
-            apply(in, out, run, first, n);
-            for (std::size_t i = 0; i < n; ++i) {
-                if constexpr (std::same_as<D, Out>)
-                    to[i * run.dst_stride] = out[i];
-                else
-                    to[i * run.dst_stride] = from_float<D>(out[i]);
+            for (std::size_t r = 0; r < run.rows; ++r) {
+                S* const row_from = from + r * run.src_row;
+                D* const row_to = to + r * run.dst_row;
+                In in[run_tile];
+                Out out[run_tile];
+                for (std::size_t i = 0; i < n; ++i) {
+                    if constexpr (std::same_as<source_type, In>)
+                        in[i] = row_from[i * run.src_stride];
+                    else
+                        in[i] = to_float(row_from[i * run.src_stride]);
+                }
+                apply(in, out, first, n, run.index + r * run.index_row, {});
+                for (std::size_t i = 0; i < n; ++i) {
+                    if constexpr (std::same_as<D, Out>)
+                        row_to[i * run.dst_stride] = out[i];
+                    else
+                        row_to[i * run.dst_stride] = from_float<D>(out[i]);
+                }
             }
         }
-    });
+    };
+    for_each_run(nest, visit, true);
 }
 
 } // namespace detail

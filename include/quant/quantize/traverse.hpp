@@ -13,12 +13,15 @@ QUANT_BEGIN_TARGET
 namespace detail {
 
 /// A stretch of elements along one dimension. Element i: src[i * src_stride] -> dst[i * dst_stride], parameters of slice
-/// `slice + i * slice_step`, row-major index `index + i * index_step`.
+/// `slice + i * slice_step`, row-major index `index + i * index_step`. Where elements have their own parameters and whoever asks
+/// takes rows, `rows` such stretches with the same parameters follow each other, a row's strides apart.
 template <class S, class D> struct element_run {
     S* src;
     D* dst;
     std::size_t n, src_stride, dst_stride, slice, slice_step;
     std::uint64_t index, index_step;
+    std::size_t rows = 1, src_row = 0, dst_row = 0;
+    std::uint64_t index_row = 0;
 };
 
 /// One loop: how many steps, and what a step advances.
@@ -60,7 +63,7 @@ inline constexpr std::size_t run_tile = 512; ///< elements converted, gathered o
 
 /// Visits all runs of `count` loops: the destination's fastest dimension innermost, the rest by decreasing destination stride.
 template <class S, class D, class F>
-inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D> run, F& f) noexcept {
+inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D> run, bool takes_rows, F& f) noexcept {
     std::size_t count = 0;
     for (std::size_t k = 0; k < rank; ++k) {
         const loop_dimension d = dims[k]; // a copy: the sort moves what has been read
@@ -86,6 +89,13 @@ inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D
     run.dst_stride = innermost.dst;
     run.slice_step = innermost.slice;
     run.index_step = innermost.index;
+    if (takes_rows && innermost.slice != 0 && last > 0 && dims[last - 1].slice == 0) {
+        --last; // the loop around the innermost one is handed out together with it
+        run.rows = dims[last].extent;
+        run.src_row = dims[last].src;
+        run.dst_row = dims[last].dst;
+        run.index_row = dims[last].index;
+    }
     // Where every element has its own parameters, a block of columns is taken through all rows before the next one, so that
     // its parameters are prepared once.
     const std::size_t block = innermost.slice != 0 ? run_tile : innermost.extent;
@@ -120,8 +130,9 @@ inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D
     }
 }
 
-/// Calls f(run) for runs that together cover every element once.
-template <class S, class D, class F> inline void for_each_run(const loop_nest<S, D>& nest, F&& f) noexcept {
+/// Calls f(run) for runs that together cover every element once. takes_rows: f reads run.rows.
+template <class S, class D, class F>
+inline void for_each_run(const loop_nest<S, D>& nest, F&& f, bool takes_rows = false) noexcept {
     loop_dimension dims[loop_nest<S, D>::max_rank + 1];
     const auto copy = [&] {
         for (std::size_t d = 0; d < nest.rank; ++d) dims[d] = nest.dims[d];
@@ -132,7 +143,7 @@ template <class S, class D, class F> inline void for_each_run(const loop_nest<S,
     const std::size_t group = nest.group_size;
     copy();
     if (group <= 1) {
-        visit_loops(dims, nest.rank, origin, f);
+        visit_loops(dims, nest.rank, origin, takes_rows, f);
         return;
     }
     const loop_dimension axis = nest.dims[nest.axis];
@@ -140,7 +151,7 @@ template <class S, class D, class F> inline void for_each_run(const loop_nest<S,
     if (full > 0) {
         dims[nest.axis] = {full, axis.src * group, axis.dst * group, axis.slice, axis.index * group};
         dims[nest.rank] = {group, axis.src, axis.dst, 0, axis.index};
-        visit_loops(dims, nest.rank + 1, origin, f);
+        visit_loops(dims, nest.rank + 1, origin, takes_rows, f);
     }
     if (rest > 0) {
         copy();
@@ -149,7 +160,7 @@ template <class S, class D, class F> inline void for_each_run(const loop_nest<S,
         origin.dst += full * group * axis.dst;
         origin.slice += full * axis.slice;
         origin.index += full * group * axis.index;
-        visit_loops(dims, nest.rank, origin, f);
+        visit_loops(dims, nest.rank, origin, takes_rows, f);
     }
 }
 

@@ -90,6 +90,12 @@ struct index_run {
     [[nodiscard]] QUANT_INLINE std::uint64_t operator[](std::size_t i) const noexcept { return first + i * step; }
 };
 
+/// Runs that share the parameters of their elements: row r starts r strides after the first one (in elements).
+struct run_rows {
+    std::size_t count = 1, src_stride = 0, dst_stride = 0;
+    std::uint64_t index_stride = 0;
+};
+
 #if QUANT_HAS_XSIMD
 namespace detail {
 
@@ -103,37 +109,63 @@ enum class quotient : std::uint8_t {
     corrected, ///< x * (1 / scale) plus the remainder's share: the codes of x / scale (docs/numerics.md)
 };
 
-/// The same codes on an architecture that may be without fused multiply-add.
-template <class Arch, quotient How>
-inline constexpr quotient quotient_on = How == quotient::corrected && !has_fma<Arch> ? quotient::divided : How;
+/// The way of `Arch` on the narrower architecture that finishes its steps: a few elements do not repay another function.
+template <class Arch, class Narrower, quotient How>
+inline constexpr quotient quotient_on =
+    How == quotient::corrected && !std::same_as<Arch, Narrower> ? quotient::divided : How;
 
 /// Parameters as batches: broadcast once, or loaded per position.
 template <class Arch> struct lane_params {
     f32<Arch> scale, inv_scale, lo, hi;
     i32<Arch> zero_point;
 };
-template <class Arch> struct uniform_lanes : lane_params<Arch> {
-    QUANT_INLINE explicit uniform_lanes(const uniform_params& p) noexcept
-        : lane_params<Arch>{f32<Arch>(p.params.scale), f32<Arch>(1.0f / p.params.scale),
-                            f32<Arch>(static_cast<float>(p.params.format.qmin() - p.params.zero_point)),
-                            f32<Arch>(static_cast<float>(p.params.format.qmax() - p.params.zero_point)),
-                            i32<Arch>(p.params.zero_point)} {}
-    QUANT_INLINE const lane_params<Arch>& at(std::size_t) const noexcept { return *this; }
+/// The parameters of the four registers of a step: step_params[k] are those of register k.
+template <class Arch> struct uniform_step {
+    lane_params<Arch> all;
+    QUANT_INLINE explicit uniform_step(const affine_params& p) noexcept
+        : all{f32<Arch>(p.scale), f32<Arch>(1.0f / p.scale),
+              f32<Arch>(static_cast<float>(p.format.qmin() - p.zero_point)),
+              f32<Arch>(static_cast<float>(p.format.qmax() - p.zero_point)), i32<Arch>(p.zero_point)} {}
+    QUANT_INLINE const lane_params<Arch>& operator[](std::size_t) const noexcept { return all; }
 };
-template <class Arch> struct per_element_lanes {
-    // Copies: codes are bytes, and a store of bytes may alias anything that has an address.
-    const float *scale, *inv_scale, *lo, *hi;
-    const std::int32_t* zero_point;
-    QUANT_INLINE explicit per_element_lanes(const per_element_params& p) noexcept
-        : scale(p.scale), inv_scale(p.inv_scale), lo(p.lo), hi(p.hi), zero_point(p.zero_point) {}
-    QUANT_INLINE lane_params<Arch> at(std::size_t i) const noexcept {
-        return {f32<Arch>::load_unaligned(scale + i), f32<Arch>::load_unaligned(inv_scale + i),
-                f32<Arch>::load_unaligned(lo + i), f32<Arch>::load_unaligned(hi + i),
-                i32<Arch>::load_unaligned(zero_point + i)};
+template <class Arch> struct per_element_step {
+    lane_params<Arch> each[4];
+    QUANT_INLINE per_element_step(const per_element_params& p, std::size_t i) noexcept
+        : each{at(p, i), at(p, i + f32<Arch>::size), at(p, i + 2 * f32<Arch>::size), at(p, i + 3 * f32<Arch>::size)} {}
+    QUANT_INLINE const lane_params<Arch>& operator[](std::size_t k) const noexcept { return each[k]; }
+
+private:
+    static QUANT_INLINE lane_params<Arch> at(const per_element_params& p, std::size_t i) noexcept {
+        return {f32<Arch>::load_unaligned(p.scale + i), f32<Arch>::load_unaligned(p.inv_scale + i),
+                f32<Arch>::load_unaligned(p.lo + i), f32<Arch>::load_unaligned(p.hi + i),
+                i32<Arch>::load_unaligned(p.zero_point + i)};
     }
 };
-template <class Arch, class Params> struct lanes_of { using type = uniform_lanes<Arch>; };
-template <class Arch> struct lanes_of<Arch, per_element_params> { using type = per_element_lanes<Arch>; };
+
+/// Calls f(step parameters, from, to, i) for every whole step of four registers of n elements, of every row; returns how many
+/// elements of a row that were. Parameters of elements are loaded once for all rows.
+template <class Arch, class In, class Out, class Params, class F>
+QUANT_INLINE std::size_t for_each_step(const In* from, Out* to, std::size_t n, const Params& params,
+                                       const run_rows& rows, F&& f) noexcept {
+    constexpr std::size_t step = 4 * f32<Arch>::size;
+    std::size_t i = 0;
+    if constexpr (std::same_as<Params, uniform_params>) {
+        const uniform_step<Arch> p(params.params);
+        for (; i + step <= n; i += step) f(p, from + i, to + i, i);
+    } else {
+        // Copies: codes are bytes, and a store of bytes may alias anything that has an address.
+        const per_element_params own = params;
+        const run_rows r = rows;
+        for (; i + step <= n; i += step) {
+            const per_element_step<Arch> p(own, i);
+            const In* in = from + i;
+            Out* out = to + i;
+            for (std::size_t left = r.count; left != 0; --left, in += r.src_stride, out += r.dst_stride)
+                f(p, in, out, i);
+        }
+    }
+    return i;
+}
 
 /// f(0) … f(3) with constants: g++ at -O2 keeps a loop over an array of registers in memory.
 template <class F> QUANT_INLINE void four_times(F&& f) noexcept {
@@ -166,43 +198,34 @@ QUANT_INLINE f32<Arch> careful_quotient(f32<Arch> x, const lane_params<Arch>& p)
 }
 
 /// Four batches of careful_quotient, at the price of one test for NaN where there is none.
-template <quotient How, class Arch, class Lanes>
-QUANT_INLINE void clamped_quotients(const float* x, std::size_t i, const Lanes& p, f32<Arch> (&t)[4]) noexcept {
+template <quotient How, class Arch, class Step>
+QUANT_INLINE void clamped_quotients(const float* x, const Step& p, f32<Arch> (&t)[4]) noexcept {
     constexpr std::size_t lanes = f32<Arch>::size;
-    four_times(
-        [&](auto k) { t[k] = quotient_of<How>(f32<Arch>::load_unaligned(x + i + k * lanes), p.at(i + k * lanes)); });
-    if (any_nan(t)) [[unlikely]] {
-        four_times([&](auto k) {
-            t[k] = careful_quotient<How>(f32<Arch>::load_unaligned(x + i + k * lanes), p.at(i + k * lanes));
-        });
-    } else {
-        four_times([&](auto k) {
-            const lane_params<Arch>& own = p.at(i + k * lanes);
-            t[k] = xsimd::min(xsimd::max(t[k], own.lo), own.hi);
-        });
-    }
+    four_times([&](auto k) { t[k] = quotient_of<How>(f32<Arch>::load_unaligned(x + k * lanes), p[k]); });
+    if (any_nan(t)) [[unlikely]]
+        four_times([&](auto k) { t[k] = careful_quotient<How>(f32<Arch>::load_unaligned(x + k * lanes), p[k]); });
+    else
+        four_times([&](auto k) { t[k] = xsimd::min(xsimd::max(t[k], p[k].lo), p[k].hi); });
 }
 
-/// Steps from zero as whole floats: equation (1) without the zero point. `uniform` is read by stochastic rounding alone.
-template <class Arch, rounding Round, scale_by Divide, class Lanes>
-QUANT_INLINE f32<Arch> steps(f32<Arch> x, const Lanes& p, const float* uniform) noexcept {
-    f32<Arch> t = Divide == scale_by::division ? x / p.scale : x * p.inv_scale;
+/// Steps from zero as whole floats: equation (1) without the zero point, for every rounding but the default.
+/// `uniform` is read by stochastic rounding alone.
+template <class Arch, rounding Round, class Lanes>
+QUANT_INLINE f32<Arch> steps(f32<Arch> x, const Lanes& p, scale_by divide, const float* uniform) noexcept {
+    static_assert(Round != rounding::nearest_even);
+    f32<Arch> t = divide == scale_by::division ? x / p.scale : x * p.inv_scale;
     t = xsimd::select(t == t, t, f32<Arch>(0.0f)); // min and max treat NaN differently on every architecture
     t = xsimd::min(xsimd::max(t, p.lo), p.hi);
-    if constexpr (Round == rounding::nearest_even) {
-        return xsimd::to_float(xsimd::nearbyint_as_int(t));
+    const f32<Arch> truncated = xsimd::to_float(xsimd::to_int(t));
+    const f32<Arch> zero(0.0f), one(1.0f);
+    if constexpr (Round == rounding::half_away) {
+        const f32<Arch> fraction = t - truncated;
+        return truncated + xsimd::select(fraction >= f32<Arch>(0.5f), one, zero) -
+               xsimd::select(fraction <= f32<Arch>(-0.5f), one, zero);
     } else {
-        const f32<Arch> truncated = xsimd::to_float(xsimd::to_int(t));
-        const f32<Arch> zero(0.0f), one(1.0f);
-        if constexpr (Round == rounding::half_away) {
-            const f32<Arch> fraction = t - truncated;
-            return truncated + xsimd::select(fraction >= f32<Arch>(0.5f), one, zero) -
-                   xsimd::select(fraction <= f32<Arch>(-0.5f), one, zero);
-        } else {
-            const f32<Arch> below = truncated - xsimd::select(t < truncated, one, zero);
-            if constexpr (Round == rounding::toward_negative) return below;
-            return below + xsimd::select(f32<Arch>::load_unaligned(uniform) < t - below, one, zero);
-        }
+        const f32<Arch> below = truncated - xsimd::select(t < truncated, one, zero);
+        if constexpr (Round == rounding::toward_negative) return below;
+        return below + xsimd::select(f32<Arch>::load_unaligned(uniform) < t - below, one, zero);
     }
 }
 
@@ -215,36 +238,29 @@ QUANT_INLINE void draw(float (&uniform)[N], const quantize_options& options, con
             uniform[j] = random_uniform(options.seed, options.stream, options.first_index + index[i + j]);
 }
 
-/// Codes of the steps of whole registers from x on; returns how many elements that were.
-/// The loop of every rounding but the default.
-template <class Arch, rounding Round, scale_by Divide, code_storage Code, class Params>
+/// Codes of whole steps; returns how many elements that were. The loop of every rounding but the default; one row.
+template <class Arch, rounding Round, code_storage Code, class Params>
 inline std::size_t quantize_batches(const float* x, Code* codes, std::size_t n, const Params& params,
                                     const quantize_options& options, const index_run& index) noexcept {
     constexpr std::size_t lanes = f32<Arch>::size, step = 4 * lanes;
-    const typename lanes_of<Arch, Params>::type p(params);
-    std::size_t i = 0;
-    for (; i + step <= n; i += step) {
+    return for_each_step<Arch>(x, codes, n, params, {}, [&](const auto& p, const float* from, Code* to, std::size_t i) {
         [[maybe_unused]] float uniform[Round == rounding::stochastic ? step : 1];
         draw<Round>(uniform, options, index, i);
         i32<Arch> v[4];
         four_times([&](auto k) {
-            const std::size_t at = i + k * lanes;
-            const auto& own = p.at(at);
-            const f32<Arch> s = steps<Arch, Round, Divide>(f32<Arch>::load_unaligned(x + at), own,
-                                                           uniform + (Round == rounding::stochastic ? k * lanes : 0));
-            v[k] = xsimd::to_int(s) + own.zero_point;
+            const f32<Arch> s = steps<Arch, Round>(f32<Arch>::load_unaligned(from + k * lanes), p[k], options.divide,
+                                                   uniform + (Round == rounding::stochastic ? k * lanes : 0));
+            v[k] = xsimd::to_int(s) + p[k].zero_point;
         });
-        store_narrow<Arch>(codes + i, v);
-    }
-    return i;
+        store_narrow<Arch>(to, v);
+    });
 }
 
 /// The loop of the default rounding: nearest, ties to even.
 template <class Arch, quotient How, bool Stream, code_storage Code, class Params>
-inline std::size_t quantize_nearest(const float* x, Code* codes, std::size_t n, const Params& params) noexcept {
-    constexpr std::size_t lanes = f32<Arch>::size, step = 4 * lanes;
-    const typename lanes_of<Arch, Params>::type p(params);
-    std::size_t i = 0;
+inline std::size_t quantize_nearest(const float* x, Code* codes, std::size_t n, const Params& params,
+                                    const run_rows& rows = {}) noexcept {
+    constexpr std::size_t lanes = f32<Arch>::size;
     if constexpr (sizeof(Code) == 1 && converts_invalid_to_lowest<Arch>) {
         if (params.same_codes()) {
             // The packs do the clamping: 16 bits hold every step that matters.
@@ -252,52 +268,49 @@ inline std::size_t quantize_nearest(const float* x, Code* codes, std::size_t n, 
             const auto zero_point = static_cast<std::int16_t>(params[0].zero_point);
             const xsimd::batch<Code, Arch> qmin(static_cast<Code>(format.qmin())),
                 qmax(static_cast<Code>(format.qmax()));
-            for (; i + step <= n; i += step) {
-                i32<Arch> s[4];
-                four_times([&](auto k) {
-                    const std::size_t at = i + k * lanes;
-                    s[k] = xsimd::nearbyint_as_int(quotient_of<How>(f32<Arch>::load_unaligned(x + at), p.at(at)));
-                });
-                short_lanes<Arch> shorts = saturate_to_shorts(s);
-                if (any_lowest(shorts)) [[unlikely]] {
+            return for_each_step<Arch>(
+                x, codes, n, params, rows, [&](const auto& p, const float* from, Code* to, std::size_t) {
+                    i32<Arch> s[4];
                     four_times([&](auto k) {
-                        const std::size_t at = i + k * lanes;
-                        s[k] =
-                            xsimd::nearbyint_as_int(careful_quotient<How>(f32<Arch>::load_unaligned(x + at), p.at(at)));
+                        s[k] = xsimd::nearbyint_as_int(
+                            quotient_of<How>(f32<Arch>::load_unaligned(from + k * lanes), p[k]));
                     });
-                    shorts = saturate_to_shorts(s);
-                }
-                const auto saturated = narrow_codes<Code>(shorts, zero_point);
-                put_batch<Stream>(codes + i, xsimd::min(xsimd::max(saturated, qmin), qmax));
-            }
-            return i;
+                    short_lanes<Arch> shorts = saturate_to_shorts(s);
+                    if (any_lowest(shorts)) [[unlikely]] {
+                        four_times([&](auto k) {
+                            s[k] = xsimd::nearbyint_as_int(
+                                careful_quotient<How>(f32<Arch>::load_unaligned(from + k * lanes), p[k]));
+                        });
+                        shorts = saturate_to_shorts(s);
+                    }
+                    const auto saturated = narrow_codes<Code>(shorts, zero_point);
+                    put_batch<Stream>(to, xsimd::min(xsimd::max(saturated, qmin), qmax));
+                });
         }
     }
-    for (; i + step <= n; i += step) {
+    return for_each_step<Arch>(x, codes, n, params, rows, [](const auto& p, const float* from, Code* to, std::size_t) {
         f32<Arch> t[4];
-        clamped_quotients<How>(x, i, p, t);
+        clamped_quotients<How>(from, p, t);
         i32<Arch> s[4];
-        four_times([&](auto k) { s[k] = xsimd::nearbyint_as_int(t[k]) + p.at(i + k * lanes).zero_point; });
-        store_narrow<Arch, Stream>(codes + i, s);
-    }
-    return i;
+        four_times([&](auto k) { s[k] = xsimd::nearbyint_as_int(t[k]) + p[k].zero_point; });
+        store_narrow<Arch, Stream>(to, s);
+    });
 }
 
-template <class Arch, rounding Round, scale_by Divide, class Params>
+template <class Arch, rounding Round, class Params>
 inline std::size_t fake_quant_batches(const float* x, float* out, std::size_t n, const Params& params,
                                       const quantize_options& options, const index_run& index) noexcept {
-    constexpr std::size_t lanes = f32<Arch>::size;
-    const typename lanes_of<Arch, Params>::type p(params);
-    std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        [[maybe_unused]] float uniform[Round == rounding::stochastic ? lanes : 1];
+    constexpr std::size_t lanes = f32<Arch>::size, step = 4 * lanes;
+    return for_each_step<Arch>(x, out, n, params, {}, [&](const auto& p, const float* from, float* to, std::size_t i) {
+        [[maybe_unused]] float uniform[Round == rounding::stochastic ? step : 1];
         draw<Round>(uniform, options, index, i);
-        const auto& own = p.at(i);
-        const f32<Arch> s = steps<Arch, Round, Divide>(f32<Arch>::load_unaligned(x + i), own, uniform);
-        // Whole steps are never a negative zero: they start from an integer, and x - x is +0. So (3) equals (2) of (1).
-        (s * own.scale).store_unaligned(out + i);
-    }
-    return i;
+        four_times([&](auto k) {
+            const f32<Arch> s = steps<Arch, Round>(f32<Arch>::load_unaligned(from + k * lanes), p[k], options.divide,
+                                                   uniform + (Round == rounding::stochastic ? k * lanes : 0));
+            // Whole steps are never a negative zero: they start from an integer, and x - x is +0. So (3) equals (2) of (1).
+            (s * p[k].scale).store_unaligned(to + k * lanes);
+        });
+    });
 }
 
 /// Whole steps times the scale, never a negative zero.
@@ -309,35 +322,26 @@ template <class Arch> QUANT_INLINE f32<Arch> restored_steps(f32<Arch> t, const l
 }
 
 template <class Arch, quotient How, bool Stream, class Params>
-inline std::size_t fake_quant_nearest(const float* x, float* out, std::size_t n, const Params& params) noexcept {
-    constexpr std::size_t lanes = f32<Arch>::size, step = 4 * lanes;
-    const typename lanes_of<Arch, Params>::type p(params);
-    std::size_t i = 0;
-    for (; i + step <= n; i += step) {
+inline std::size_t fake_quant_nearest(const float* x, float* out, std::size_t n, const Params& params,
+                                      const run_rows& rows) noexcept {
+    return for_each_step<Arch>(x, out, n, params, rows, [](const auto& p, const float* from, float* to, std::size_t) {
         f32<Arch> t[4];
-        clamped_quotients<How>(x, i, p, t);
-        four_times([&](auto k) {
-            const std::size_t at = i + k * lanes;
-            put_batch<Stream>(out + at, restored_steps<Arch>(t[k], p.at(at)));
-        });
-    }
-    return i;
+        clamped_quotients<How>(from, p, t);
+        four_times([&](auto k) { put_batch<Stream>(to + k * f32<Arch>::size, restored_steps<Arch>(t[k], p[k])); });
+    });
 }
 
 template <class Arch, bool Stream, code_storage Code, class Params>
-inline std::size_t dequantize_batches(const Code* codes, float* out, std::size_t n, const Params& params) noexcept {
-    constexpr std::size_t lanes = f32<Arch>::size, step = 4 * lanes;
-    const typename lanes_of<Arch, Params>::type p(params);
-    std::size_t i = 0;
-    for (; i + step <= n; i += step) {
-        i32<Arch> v[4];
-        load_widen<Arch>(codes + i, v);
-        four_times([&](auto k) {
-            const auto& own = p.at(i + k * lanes);
-            put_batch<Stream>(out + i + k * lanes, xsimd::to_float(v[k] - own.zero_point) * own.scale);
+inline std::size_t dequantize_batches(const Code* codes, float* out, std::size_t n, const Params& params,
+                                      const run_rows& rows) noexcept {
+    return for_each_step<Arch>(
+        codes, out, n, params, rows, [](const auto& p, const Code* from, float* to, std::size_t) {
+            i32<Arch> v[4];
+            load_widen<Arch>(from, v);
+            four_times([&](auto k) {
+                put_batch<Stream>(to + k * f32<Arch>::size, xsimd::to_float(v[k] - p[k].zero_point) * p[k].scale);
+            });
         });
-    }
-    return i;
 }
 
 /// The architecture that finishes what an architecture's own steps leave over: half the width, down to 128 bits.
@@ -357,37 +361,68 @@ struct narrower_arch<Arch> {
 };
 #endif
 
-/// Runs `batches(arch, stream, from, to, count, first)` over n elements in whole steps: streaming from the first aligned address
-/// on if asked to, what is left over by narrower architectures, the last few through padded copies. `first` is the position of
-/// the first element; the function returns how many it has done.
+/// Rows that go through a block of columns before the next block: so many that loading parameters hardly counts, so few that
+/// they stay in the first-level cache.
+inline constexpr std::size_t rows_at_once = 4;
+
+/// Runs `batches` over fewer elements than a step, through copies that fill one up.
 template <class Arch, class In, class Out, class F>
-QUANT_INLINE void in_whole_steps(const In* from, Out* to, std::size_t n, bool stream, F&& batches) noexcept {
+inline void in_padded_step(const In* from, Out* to, std::size_t n, std::size_t first, const run_rows& rows,
+                           F& batches) noexcept {
     constexpr std::size_t step = 4 * f32<Arch>::size;
-    const auto rest = [&](std::size_t first, std::size_t count) {
-        using narrower = typename narrower_arch<Arch>::type;
-        if constexpr (!std::same_as<narrower, Arch>) {
-            const auto shifted = [&](auto arch, auto, const In* in, Out* out, std::size_t left, std::size_t at) {
-                return batches(arch, std::false_type{}, in, out, left, first + at);
-            };
-            in_whole_steps<narrower>(from + first, to + first, count, false, shifted);
-        } else {
-            In in[step] = {};
-            Out out[step];
-            for (std::size_t j = 0; j < count; ++j) in[j] = from[first + j];
-            batches(std::type_identity<Arch>{}, std::false_type{}, static_cast<const In*>(in), static_cast<Out*>(out),
-                    step, first);
-            for (std::size_t j = 0; j < count; ++j) to[first + j] = out[j];
-        }
-    };
-    std::size_t i = 0;
-    if (has_streaming<Arch> && stream && n >= 4 * step) {
-        i = elements_to_alignment<Arch>(to);
-        if (i != 0) rest(0, i);
-        i += batches(std::type_identity<Arch>{}, std::true_type{}, from + i, to + i, n - i, i);
-    } else if (n >= step) {
-        i = batches(std::type_identity<Arch>{}, std::false_type{}, from, to, n, std::size_t{0});
+    for (std::size_t r = 0; r < rows.count; ++r, from += rows.src_stride, to += rows.dst_stride) {
+        In in[step] = {};
+        Out out[step];
+        for (std::size_t j = 0; j < n; ++j) in[j] = from[j];
+        batches(std::type_identity<Arch>{}, std::false_type{}, static_cast<const In*>(in), static_cast<Out*>(out), step,
+                first, run_rows{});
+        for (std::size_t j = 0; j < n; ++j) to[j] = out[j];
     }
-    if (i != n) rest(i, n - i);
+}
+
+/// Runs `batches(arch, stream, from, to, count, first, rows)` over n elements of every row in whole steps, what is left over by
+/// narrower architectures (Narrows), the last few through padded copies. `first` is the position of the first element; the
+/// function returns how many it has done. Streaming (Streams, and if asked to) starts at the first aligned address; the elements before it are written by an
+/// ordinary step that reaches beyond it, so that some elements are computed twice: `batches` must give the same result then
+/// even if from and to are the same array.
+template <class Arch, bool Narrows, bool Streams, class In, class Out, class F>
+QUANT_INLINE void in_whole_steps(const In* from, Out* to, std::size_t n, std::size_t first, const run_rows& rows,
+                                 [[maybe_unused]] bool stream, F&& batches) noexcept {
+    constexpr std::size_t step = 4 * f32<Arch>::size;
+    constexpr std::type_identity<Arch> arch{};
+    std::size_t i = 0;
+    if constexpr (Streams && has_streaming<Arch>) {
+        if (stream && n >= 4 * step) {
+            batches(arch, std::false_type{}, from, to, step, first, rows);
+            i = elements_to_alignment<Arch>(to);
+            i += batches(arch, std::true_type{}, from + i, to + i, n - i, first + i, rows);
+        }
+    }
+    if (i == 0 && n >= step) i = batches(arch, std::false_type{}, from, to, n, first, rows);
+    if (i == n) return;
+    using narrower = typename narrower_arch<Arch>::type;
+    if constexpr (Narrows && !std::same_as<narrower, Arch>)
+        in_whole_steps<narrower, true, false>(from + i, to + i, n - i, first + i, rows, false, batches);
+    else
+        in_padded_step<Arch>(from + i, to + i, n - i, first + i, rows, batches);
+}
+
+/// The same for any number of rows, in blocks of them. Rows of a streamed result that are aligned differently go one by one.
+template <class Arch, class Params, class In, class Out, class F>
+QUANT_INLINE void in_row_blocks(const In* from, Out* to, std::size_t n, const run_rows& rows, bool stream,
+                                F&& batches) noexcept {
+    if constexpr (std::same_as<Params, uniform_params>) { // one row
+        in_whole_steps<Arch, true, true>(from, to, n, 0, run_rows{}, stream, batches);
+        return;
+    }
+    const bool alike = !stream || elements_to_alignment<Arch>(to) == elements_to_alignment<Arch>(to + rows.dst_stride);
+    const std::size_t block = alike ? rows_at_once : 1;
+    for (std::size_t r = 0; r < rows.count; r += block) {
+        run_rows own = rows;
+        own.count = rows.count - r < block ? rows.count - r : block;
+        in_whole_steps<Arch, true, true>(from + r * rows.src_stride, to + r * rows.dst_stride, n, 0, own, stream,
+                                         batches);
+    }
 }
 
 /// Calls f with the way to the quotient as a compile-time constant.
@@ -417,124 +452,143 @@ template <class Arch, class F> QUANT_INLINE void with_quotient(scale_by divide, 
             p.zero_point + first,      p.corrects, p.same};
 }
 
-/// Calls f with the rounding and the division as compile-time constants.
-template <class F> QUANT_INLINE auto with_constants(const quantize_options& options, F f) noexcept {
-    auto divide = [&]<rounding Round>(std::integral_constant<rounding, Round> round) {
-        return options.divide == scale_by::division
-                   ? f(round, std::integral_constant<scale_by, scale_by::division>{})
-                   : f(round, std::integral_constant<scale_by, scale_by::reciprocal>{});
-    };
-    switch (options.round) {
-    case rounding::half_away: return divide(std::integral_constant<rounding, rounding::half_away>{});
-    case rounding::toward_negative: return divide(std::integral_constant<rounding, rounding::toward_negative>{});
-    case rounding::stochastic: return divide(std::integral_constant<rounding, rounding::stochastic>{});
+/// Calls f with a rounding other than the default as a compile-time constant.
+template <class F> QUANT_INLINE void with_rounding(rounding round, F f) noexcept {
+    switch (round) {
+    case rounding::half_away: f(std::integral_constant<rounding, rounding::half_away>{}); break;
+    case rounding::toward_negative: f(std::integral_constant<rounding, rounding::toward_negative>{}); break;
+    case rounding::stochastic: f(std::integral_constant<rounding, rounding::stochastic>{}); break;
     case rounding::nearest_even: break;
     }
-    return divide(std::integral_constant<rounding, rounding::nearest_even>{});
 }
 
 } // namespace detail
 #endif
 
 /// codes[i] = quantize_one(x[i], params[i]). Bit-exact on every architecture.
-/// x [n] real units, any alignment; codes [n]; params uniform or per element, already validated.
+/// x [n] real units, any alignment; codes [n]; params uniform or per element, already validated; rows that share params.
 /// options.stores decides by the size of this run; a caller that streamed ends with stream_fence().
 template <class Arch = native_division, code_storage Code, class Params>
 inline void quantize(const float* x, Code* codes, std::size_t n, const Params& params,
-                     const quantize_options& options = {}, index_run index = {}) noexcept {
+                     const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch>) {
         using namespace detail;
         if (options.round == rounding::nearest_even) {
+            const bool stream = use_streaming(rows.count * n * sizeof(Code), options.stores);
             with_quotient<Arch>(options.divide, corrects(params), [&](auto how) {
-                in_whole_steps<Arch>(
-                    x, codes, n, use_streaming(n * sizeof(Code), options.stores),
-                    [&]<class A>(std::type_identity<A>, auto stream, const float* from, Code* to, std::size_t count,
-                                 std::size_t first) {
-                        return quantize_nearest<A, quotient_on<A, decltype(how)::value>, decltype(stream)::value>(
-                            from, to, count, from_position(params, first));
+                in_row_blocks<Arch, Params>(
+                    x, codes, n, rows, stream,
+                    [&]<class A>(std::type_identity<A>, auto streaming, const float* from, Code* to, std::size_t count,
+                                 std::size_t first, const run_rows& own) {
+                        return quantize_nearest<A, quotient_on<Arch, A, decltype(how)::value>,
+                                                decltype(streaming)::value>(from, to, count,
+                                                                            from_position(params, first), own);
                     });
             });
-        } else {
-            with_constants(options, [&](auto round, auto divide) {
-                in_whole_steps<Arch>(x, codes, n, false,
-                                     [&]<class A>(std::type_identity<A>, auto, const float* from, Code* to,
-                                                  std::size_t count, std::size_t first) {
-                                         return quantize_batches<A, decltype(round)::value, decltype(divide)::value>(
-                                             from, to, count, from_position(params, first), options,
-                                             {index[first], index.step});
-                                     });
-            });
+            return;
         }
+        with_rounding(options.round, [&](auto round) {
+            for (std::size_t r = 0; r < rows.count; ++r) {
+                const std::uint64_t start = index.first + r * rows.index_stride;
+                in_whole_steps<Arch, false, false>(
+                    x + r * rows.src_stride, codes + r * rows.dst_stride, n, 0, {}, false,
+                    [&]<class A>(std::type_identity<A>, auto, const float* from, Code* to, std::size_t count,
+                                 std::size_t first, const run_rows&) {
+                        return quantize_batches<A, decltype(round)::value>(from, to, count,
+                                                                           from_position(params, first), options,
+                                                                           {start + first * index.step, index.step});
+                    });
+            }
+        });
         return;
     }
 #endif
     // Counting down: with a constant n, g++ 12 at -O3 takes an upward loop's end for out of reach and warns.
-    std::size_t i = 0;
-    for (std::size_t left = n; left != 0; --left, ++i)
-        codes[i] = static_cast<Code>(quantize_one(x[i], params[i], options, index[i]));
+    for (std::size_t r = 0; r < rows.count; ++r) {
+        std::size_t i = 0;
+        for (std::size_t left = n; left != 0; --left, ++i)
+            codes[r * rows.dst_stride + i] = static_cast<Code>(
+                quantize_one(x[r * rows.src_stride + i], params[i], options, index[i] + r * rows.index_stride));
+    }
 }
 
 /// The same for double input, divided and rounded in double (scalar definition; the compiler vectorises what it can).
 template <class Arch = native_division, code_storage Code, class Params>
 inline void quantize(const double* x, Code* codes, std::size_t n, const Params& params,
-                     const quantize_options& options = {}, index_run index = {}) noexcept {
-    for (std::size_t i = 0; i < n; ++i) codes[i] = static_cast<Code>(quantize_one(x[i], params[i], options, index[i]));
+                     const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
+    for (std::size_t r = 0; r < rows.count; ++r)
+        for (std::size_t i = 0; i < n; ++i)
+            codes[r * rows.dst_stride + i] = static_cast<Code>(
+                quantize_one(x[r * rows.src_stride + i], params[i], options, index[i] + r * rows.index_stride));
 }
 
 /// out[i] = fake_quant_one(x[i], params[i]). x and out may be the same array.
 template <class Arch = native_division, std::floating_point Real, class Params>
 inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& params,
-                       const quantize_options& options = {}, index_run index = {}) noexcept {
+                       const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
         using namespace detail;
         if (options.round == rounding::nearest_even) {
+            const bool stream = use_streaming(rows.count * n * sizeof(float), options.stores);
             with_quotient<Arch>(options.divide, corrects(params), [&](auto how) {
-                in_whole_steps<Arch>(
-                    x, out, n, use_streaming(n * sizeof(float), options.stores),
-                    [&]<class A>(std::type_identity<A>, auto stream, const float* from, float* to, std::size_t count,
-                                 std::size_t first) {
-                        return fake_quant_nearest<A, quotient_on<A, decltype(how)::value>, decltype(stream)::value>(
-                            from, to, count, from_position(params, first));
+                in_row_blocks<Arch, Params>(
+                    x, out, n, rows, stream,
+                    [&]<class A>(std::type_identity<A>, auto streaming, const float* from, float* to, std::size_t count,
+                                 std::size_t first, const run_rows& own) {
+                        return fake_quant_nearest<A, quotient_on<Arch, A, decltype(how)::value>,
+                                                  decltype(streaming)::value>(from, to, count,
+                                                                              from_position(params, first), own);
                     });
             });
-        } else {
-            with_constants(options, [&](auto round, auto divide) {
-                in_whole_steps<Arch>(x, out, n, false,
-                                     [&]<class A>(std::type_identity<A>, auto, const float* from, float* to,
-                                                  std::size_t count, std::size_t first) {
-                                         return fake_quant_batches<A, decltype(round)::value, decltype(divide)::value>(
-                                             from, to, count, from_position(params, first), options,
-                                             {index[first], index.step});
-                                     });
-            });
+            return;
         }
+        with_rounding(options.round, [&](auto round) {
+            for (std::size_t r = 0; r < rows.count; ++r) {
+                const std::uint64_t start = index.first + r * rows.index_stride;
+                in_whole_steps<Arch, false, false>(
+                    x + r * rows.src_stride, out + r * rows.dst_stride, n, 0, {}, false,
+                    [&]<class A>(std::type_identity<A>, auto, const float* from, float* to, std::size_t count,
+                                 std::size_t first, const run_rows&) {
+                        return fake_quant_batches<A, decltype(round)::value>(from, to, count,
+                                                                             from_position(params, first), options,
+                                                                             {start + first * index.step, index.step});
+                    });
+            }
+        });
         return;
     }
 #endif
-    std::size_t i = 0;
-    for (std::size_t left = n; left != 0; --left, ++i) out[i] = fake_quant_one(x[i], params[i], options, index[i]);
+    for (std::size_t r = 0; r < rows.count; ++r) {
+        std::size_t i = 0;
+        for (std::size_t left = n; left != 0; --left, ++i)
+            out[r * rows.dst_stride + i] =
+                fake_quant_one(x[r * rows.src_stride + i], params[i], options, index[i] + r * rows.index_stride);
+    }
 }
 
 /// out[i] = dequantize_one(codes[i], params[i]).
 template <class Arch = native, code_storage Code, std::floating_point Real, class Params>
-inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params& params,
-                       store_policy stores = {}) noexcept {
+inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params& params, store_policy stores = {},
+                       const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
         using namespace detail;
-        in_whole_steps<Arch>(codes, out, n, use_streaming(n * sizeof(float), stores),
-                             [&]<class A>(std::type_identity<A>, auto stream, const Code* from, float* to,
-                                          std::size_t count, std::size_t first) {
-                                 return dequantize_batches<A, decltype(stream)::value>(from, to, count,
-                                                                                       from_position(params, first));
-                             });
+        in_row_blocks<Arch, Params>(codes, out, n, rows, use_streaming(rows.count * n * sizeof(float), stores),
+                                    [&]<class A>(std::type_identity<A>, auto streaming, const Code* from, float* to,
+                                                 std::size_t count, std::size_t first, const run_rows& own) {
+                                        return dequantize_batches<A, decltype(streaming)::value>(
+                                            from, to, count, from_position(params, first), own);
+                                    });
         return;
     }
 #endif
-    std::size_t i = 0;
-    for (std::size_t left = n; left != 0; --left, ++i) out[i] = dequantize_one<Real>(codes[i], params[i]);
+    for (std::size_t r = 0; r < rows.count; ++r) {
+        std::size_t i = 0;
+        for (std::size_t left = n; left != 0; --left, ++i)
+            out[r * rows.dst_stride + i] = dequantize_one<Real>(codes[r * rows.src_stride + i], params[i]);
+    }
 }
 
 } // namespace simd
