@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// What a quantized value is, without anything that computes on tensors: formats, parameters, views, packing and the scalar
+// What a quantized value is, without anything that computes on tensors: formats, parameters, views, the packed format and the scalar
 // definition. Needs no dependency, no heap, no libm; parses in a fraction of <iostream>. Facade: re-exports layer 1.
 //
 //   #include <quant/core.hpp>
