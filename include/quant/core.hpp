@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// What a quantized value is, without anything that computes on tensors: formats, parameters, views, the packed format and the scalar
-// definition. Needs no dependency, no heap, no libm; parses in a fraction of <iostream>. Facade: re-exports layer 1.
+// What a quantized value is, without anything that computes on tensors: formats, parameters, views, the packed format and
+// the scalar definition. Needs no dependency, no heap, no libm; parses in a fraction of <iostream>. Facade: re-exports
+// layer 1.
 //
 //   #include <quant/core.hpp>
 //   constexpr auto adc = quant::symmetric(3.3f, quant::int8);

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <quant/core/random.hpp>
 #include <quant/groups.hpp>
@@ -138,7 +139,7 @@ TEST_CASE("groups: scales, codes and stream are those of the formulas", "[groups
     };
     // Whole blocks, what is left of one, rows that end within a group and within a byte.
     const shape shapes[] = {{1, 4096}, {3, 16 * 32 + 5 * 32}, {1, 2000}, {5, 33}, {2, 1}, {7, 160}};
-    for (const std::size_t group_size : {1, 7, 8, 16, 32, 48, 64, 128, 256, 1000})
+    for (const std::size_t group_size : std::initializer_list<std::size_t>{1, 7, 8, 16, 32, 48, 64, 128, 256, 1000})
         for (const shape& s : shapes)
             for (int kind = 0; kind < 7; ++kind) {
                 const std::vector<float> x = values(s.rows * s.row, kind);
@@ -184,7 +185,7 @@ TEST_CASE("groups: other real types", "[groups]") {
         halves.push_back(quant::from_float<quant::bfloat16>(v));
         as_floats.push_back(quant::to_float(halves.back()));
     }
-    for (const std::size_t group_size : {32, 300}) {
+    for (const std::size_t group_size : std::initializer_list<std::size_t>{32, 300}) {
         const expected_groups expected = expect(as_floats, 700, group_size, quant::int4, {});
         std::vector<float> scales(expected.scales.size());
         std::vector<std::byte> packed(expected.stream.size());
@@ -258,8 +259,8 @@ TEMPLATE_LIST_TEST_CASE("groups: every architecture finds the scales and codes o
         }
         void done(std::size_t n) { filled += n; }
     };
-    for (const std::size_t group_size : {4, 8, 16, 32, 64, 96, 128, 256})
-        for (std::size_t groups : {1, 4, 15, 16, 17, 40}) {
+    for (const std::size_t group_size : std::initializer_list<std::size_t>{4, 8, 16, 32, 64, 96, 128, 256})
+        for (std::size_t groups : std::initializer_list<std::size_t>{1, 4, 15, 16, 17, 40}) {
             const std::vector<float> x = values(groups * group_size, 0);
             for (const scale_by divide : {scale_by::division, scale_by::reciprocal})
                 for (const code_format format : {quant::int4, quant::int8, quant::int2}) {
@@ -299,7 +300,7 @@ TEMPLATE_LIST_TEST_CASE("lane maxima: the tree gives what the loop gives, on any
     if constexpr (!quant::simd::is_scalar<TestType>) {
         namespace detail = quant::simd::detail;
         constexpr std::size_t lanes = xsimd::batch<float, TestType>::size;
-        for (const std::size_t registers : {1, 2, 4, 8}) {
+        for (const std::size_t registers : std::initializer_list<std::size_t>{1, 2, 4, 8}) {
             std::vector<float> x;
             for (std::size_t i = 0; i < lanes * lanes * registers; ++i)
                 x.push_back(
