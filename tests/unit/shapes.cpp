@@ -21,6 +21,13 @@
 #include <sys/mman.h>
 #define QUANT_TEST_HAS_MMAP 1
 #endif
+#if __has_include(<sys/wait.h>)
+#include <csignal>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#define QUANT_TEST_HAS_FORK 1
+#endif
 
 using quant::affine_params;
 using quant::bfloat16;
@@ -548,5 +555,54 @@ TEST_CASE("strides of megabytes", "[shapes]") {
         wrong += sparse_mistakes<3>({2, 3, 40}, {far, 4 * far, 1}, {1, 3 * far, far / 32}, g);
     }
     CHECK(wrong == 0);
+}
+#endif
+
+#if defined(QUANT_TEST_HAS_FORK) && QUANT_ASSERT_LEVEL >= 1
+namespace {
+
+/// Whether f stops the program, tried in a child.
+template <class F> bool stops(F f) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        for (const int s : {SIGILL, SIGTRAP, SIGABRT, SIGSEGV}) std::signal(s, SIG_DFL);
+        const rlimit no_core{0, 0};
+        ::setrlimit(RLIMIT_CORE, &no_core);
+        ::_exit(f() ? 0 : 1);
+    }
+    int how = 0;
+    ::waitpid(child, &how, 0);
+    return WIFSIGNALED(how);
+}
+
+} // namespace
+
+TEST_CASE("a destination that overlaps the source in part is a broken precondition", "[shapes]") {
+    const affine_params p{0.25f, 0, quant::int8};
+    std::vector<float> x(400, 1.0f);
+    const std::span<float> all(x);
+    const auto square = quant::view(x.data(), 20, 20);
+    const auto fake = [&](auto from, auto to) {
+        return [=] { return static_cast<bool>(quant::fake_quant(from, to, p)); };
+    };
+    CHECK(stops(fake(all.first(300), all.last(300))));
+    CHECK(stops(fake(all.last(300), all.first(300))));
+    CHECK(stops(fake(all.first(201), all.last(200 + 1))));
+    CHECK(stops(fake(square, square.permute({1, 0})))); // the same elements, elsewhere
+    CHECK_FALSE(stops(fake(all, all)));
+    CHECK_FALSE(stops(fake(square, square)));
+    CHECK_FALSE(stops(fake(square, all))); // dense, so the same elements in the same places
+    CHECK_FALSE(stops(fake(square.permute({1, 0}), square.permute({1, 0}))));
+    CHECK_FALSE(stops(fake(all.first(200), all.last(200))));
+    // Columns lie in each other's gaps.
+    CHECK_FALSE(stops(fake(square.subview(1, 0, 10), square.subview(1, 10, 10))));
+    CHECK_FALSE(stops(fake(square.slice(1, 3), square.slice(1, 4))));
+
+    // Codes in the memory of the real values are not the same elements.
+    const auto bytes = std::span(reinterpret_cast<std::int8_t*>(x.data()), 4 * x.size());
+    CHECK(stops([&] { return static_cast<bool>(quant::quantize(all, bytes.first(400), p)); }));
+    CHECK(stops([&] { return static_cast<bool>(quant::dequantize(bytes.last(400), all, p)); }));
+    CHECK_FALSE(stops([&] { return static_cast<bool>(quant::quantize(all.first(100), bytes.subspan(400, 100), p)); }));
+    CHECK_FALSE(stops([&] { return static_cast<bool>(quant::fake_quant(all.first(0), all.first(0), p)); }));
 }
 #endif

@@ -28,6 +28,9 @@
 QUANT_BEGIN_TARGET
 namespace detail {
 
+[[maybe_unused]] inline constexpr const char* overlap_text =
+    "quant: source and destination are one tensor or do not overlap";
+
 /// Checks shared by the verbs; `map` receives the resolved granularity.
 template <std::size_t Rank>
 [[nodiscard]] inline status check_params(std::span<const affine_params> params, granularity g,
@@ -48,7 +51,7 @@ template <code_storage Code>
     return {};
 }
 
-/// Calls kernel(in, out, n, uniform_params, index, rows) for the whole of two dense tensors with one set of parameters, if that is what
+/// Calls kernel(in, out, n, uniform_params, index, rows, true) for the whole of two dense tensors with one set of parameters, if that is what
 /// they are and the kernel works on their types: what a call on a few elements has time for.
 template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
 [[nodiscard]] QUANT_INLINE bool transform_whole(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
@@ -56,7 +59,7 @@ template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
     if constexpr (std::same_as<std::remove_const_t<S>, In> && std::same_as<D, Out>) {
         if (params.size() == 1 && src.is_contiguous() && dst.is_contiguous()) {
             kernel(src.data(), dst.data(), src.size(), simd::uniform_params{params[0]}, simd::index_run{},
-                   simd::run_rows{});
+                   simd::run_rows{}, true);
             return true;
         }
     }
@@ -80,8 +83,9 @@ inline void transform_views(const tensor_view<S, Rank>& src, const tensor_view<D
 
 /// What transforms codes to reals, run by run.
 template <class Code, class Real> [[nodiscard]] QUANT_INLINE auto dequantize_kernel(store_policy stores) noexcept {
-    return [stores](const Code* in, Real* out, std::size_t n, const auto& p, simd::index_run,
-                    const simd::run_rows& rows) { simd::dequantize(in, out, n, p, stores, rows); };
+    return
+        [stores](const Code* in, Real* out, std::size_t n, const auto& p, simd::index_run, const simd::run_rows& rows,
+                 bool in_place) { simd::dequantize(in, out, n, p, in_place ? stores : store_policy::cached, rows); };
 }
 
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
@@ -94,12 +98,15 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
     const auto codes = with_extents(dst, src.extents(), "codes");
     if (!codes) return codes.status();
     if (may_overlap(*codes)) return {errc::overlapping, "codes"};
+    QUANT_EXPECTS(same_or_apart(src, *codes), overlap_text);
     using real = compute_t<T>;
-    quantize_options own = options;
+    quantize_options own = options, to_tile = options;
+    to_tile.stores = store_policy::cached;
     own.stores = decided(src.size() * sizeof(Code), options.stores);
-    transform_views<real, Code>(src, *codes, map, params, own.stores,
-                                [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i,
-                                    const simd::run_rows& rows) { simd::quantize(in, out, n, p, own, i, rows); });
+    transform_views<real, Code>(
+        src, *codes, map, params, own.stores,
+        [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i, const simd::run_rows& rows,
+            bool in_place) { simd::quantize(in, out, n, p, in_place ? own : to_tile, i, rows); });
     return {};
 }
 
@@ -122,6 +129,7 @@ template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRa
     const auto reals = with_extents(dst, extents, "dst");
     if (!reals) return reals.status();
     if (may_overlap(*reals)) return {errc::overlapping, "dst"};
+    QUANT_EXPECTS(same_or_apart(*codes, *reals), overlap_text);
     using real = compute_t<T>;
     const store_policy own = decided(reals->size() * sizeof(T), stores);
     transform_views<Code, real>(*codes, *reals, map, params, own, dequantize_kernel<Code, real>(own));
@@ -138,12 +146,15 @@ template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
     const auto out_view = with_extents(dst, src.extents(), "dst");
     if (!out_view) return out_view.status();
     if (may_overlap(*out_view)) return {errc::overlapping, "dst"};
+    QUANT_EXPECTS(same_or_apart(src, *out_view), overlap_text);
     using real = compute_t<T>;
-    quantize_options own = options;
+    quantize_options own = options, to_tile = options;
+    to_tile.stores = store_policy::cached;
     own.stores = decided(src.size() * sizeof(T), options.stores);
-    transform_views<real, real>(src, *out_view, map, params, own.stores,
-                                [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i,
-                                    const simd::run_rows& rows) { simd::fake_quant(in, out, n, p, own, i, rows); });
+    transform_views<real, real>(
+        src, *out_view, map, params, own.stores,
+        [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i, const simd::run_rows& rows,
+            bool in_place) { simd::fake_quant(in, out, n, p, in_place ? own : to_tile, i, rows); });
     return {};
 }
 

@@ -8,13 +8,14 @@
 #include <cstdint>
 #include <quant/core/granularity.hpp>
 #include <quant/core/tensor_view.hpp>
+#include <type_traits>
 
 QUANT_BEGIN_TARGET
 namespace detail {
 
 /// A stretch of elements along one dimension. Element i: src[i * src_stride] -> dst[i * dst_stride], parameters of slice
 /// `slice + i * slice_step`, row-major index `index + i * index_step`. Where elements have their own parameters and whoever asks
-/// takes rows, `rows` such stretches with the same parameters follow each other, a row's strides apart.
+/// takes blocks, `rows` such stretches with the same parameters follow each other, a row's strides apart.
 template <class S, class D> struct element_run {
     S* src;
     D* dst;
@@ -61,13 +62,13 @@ template <class S, class D, std::size_t Rank>
 
 inline constexpr std::size_t run_tile = 512; ///< elements converted, gathered or given own parameters at a time
 
-/// Visits all runs of `count` loops: the destination's fastest dimension innermost, the rest by decreasing destination stride.
-template <class S, class D, class F>
-inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D> run, bool takes_rows, F& f) noexcept {
+/// Sorts loops by decreasing destination stride, leaves out those of one step and merges neighbours that continue each other.
+/// Returns how many are left, at least one; 0 where there is no element.
+inline std::size_t sort_loops(loop_dimension* dims, std::size_t rank) noexcept {
     std::size_t count = 0;
     for (std::size_t k = 0; k < rank; ++k) {
         const loop_dimension d = dims[k]; // a copy: the sort moves what has been read
-        if (d.extent == 0) return;
+        if (d.extent == 0) return 0;
         if (d.extent == 1) continue;
         std::size_t at = count++; // insertion sort: the rank is a handful
         for (; at > 0 && (dims[at - 1].dst < d.dst || (dims[at - 1].dst == d.dst && dims[at - 1].src < d.src)); --at)
@@ -75,7 +76,7 @@ inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D
         dims[at] = d;
     }
     if (count == 0) dims[count++] = loop_dimension{1, 1, 1, 0, 1};
-    std::size_t last = 0; // merges neighbours that continue each other
+    std::size_t last = 0;
     for (std::size_t k = 1; k < count; ++k) {
         const loop_dimension outer = dims[last], inner = dims[k];
         if (outer.src == inner.src * inner.extent && outer.dst == inner.dst * inner.extent &&
@@ -84,55 +85,91 @@ inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D
         else
             dims[++last] = inner;
     }
+    return last + 1;
+}
+
+/// Moves the beginning of a run by so many steps of a loop.
+template <class S, class D>
+QUANT_INLINE void advance(element_run<S, D>& run, const loop_dimension& dim, std::size_t steps) noexcept {
+    run.src += dim.src * steps;
+    run.dst += dim.dst * steps;
+    run.slice += dim.slice * steps;
+    run.index += dim.index * steps;
+}
+
+/// Calls f(run) with `run` moved to every position of the loops.
+template <class S, class D, class F>
+inline void for_each_position(const loop_dimension* dims, std::size_t count, element_run<S, D> run, F& f) noexcept {
+    std::size_t at[loop_nest<S, D>::max_rank + 1] = {};
+    for (;;) {
+        f(static_cast<const element_run<S, D>&>(run));
+        std::size_t d = count;
+        for (; d > 0; --d) { // one odometer step
+            const loop_dimension& dim = dims[d - 1];
+            if (++at[d - 1] < dim.extent) {
+                advance(run, dim, 1);
+                break;
+            }
+            at[d - 1] = 0;
+            run.src -= dim.src * (dim.extent - 1);
+            run.dst -= dim.dst * (dim.extent - 1);
+            run.slice -= dim.slice * (dim.extent - 1);
+            run.index -= dim.index * (dim.extent - 1);
+        }
+        if (d == 0) return;
+    }
+}
+
+/// What stands in for a visitor of blocks where there is none.
+struct no_blocks {};
+
+/// Visits loops: the destination's fastest dimension innermost, the rest by decreasing destination stride; or in blocks.
+template <class S, class D, class F, class Blocks>
+inline void visit_loops(loop_dimension* dims, std::size_t rank, element_run<S, D> run, F& f, Blocks& blocks) noexcept {
+    constexpr bool takes_blocks = !std::is_same_v<Blocks, const no_blocks>;
+    std::size_t last = sort_loops(dims, rank);
+    if (last == 0) return;
+    --last;
     const loop_dimension innermost = dims[last];
+    if constexpr (takes_blocks) {
+        std::size_t other = last; // the loop that the source would have innermost
+        for (std::size_t k = 0; k < last; ++k)
+            if (dims[k].src < dims[other].src) other = k;
+        if (other != last && Blocks::worth_it(dims[other].extent, innermost.extent)) {
+            const loop_dimension across = dims[other];
+            for (std::size_t k = other; k + 1 < last; ++k) dims[k] = dims[k + 1];
+            const auto visit = [&](const element_run<S, D>& at) noexcept { blocks(at, across, innermost); };
+            for_each_position(dims, last - 1, run, visit);
+            return;
+        }
+        if (innermost.slice != 0 && last > 0 && dims[last - 1].slice == 0) {
+            --last; // the loop around the innermost one is handed out together with it
+            run.rows = dims[last].extent;
+            run.src_row = dims[last].src;
+            run.dst_row = dims[last].dst;
+            run.index_row = dims[last].index;
+        }
+    }
     run.src_stride = innermost.src;
     run.dst_stride = innermost.dst;
     run.slice_step = innermost.slice;
     run.index_step = innermost.index;
-    if (takes_rows && innermost.slice != 0 && last > 0 && dims[last - 1].slice == 0) {
-        --last; // the loop around the innermost one is handed out together with it
-        run.rows = dims[last].extent;
-        run.src_row = dims[last].src;
-        run.dst_row = dims[last].dst;
-        run.index_row = dims[last].index;
-    }
     // Where every element has its own parameters, a block of columns is taken through all rows before the next one, so that
     // its parameters are prepared once.
     const std::size_t block = innermost.slice != 0 ? run_tile : innermost.extent;
     for (std::size_t first = 0; first < innermost.extent; first += block) {
         run.n = innermost.extent - first < block ? innermost.extent - first : block;
-        std::size_t at[loop_nest<S, D>::max_rank + 1] = {};
-        for (;;) {
-            f(static_cast<const element_run<S, D>&>(run));
-            std::size_t d = last;
-            for (; d > 0; --d) { // one odometer step over the outer loops
-                const loop_dimension& dim = dims[d - 1];
-                if (++at[d - 1] < dim.extent) {
-                    run.src += dim.src;
-                    run.dst += dim.dst;
-                    run.slice += dim.slice;
-                    run.index += dim.index;
-                    break;
-                }
-                at[d - 1] = 0;
-                run.src -= dim.src * (dim.extent - 1);
-                run.dst -= dim.dst * (dim.extent - 1);
-                run.slice -= dim.slice * (dim.extent - 1);
-                run.index -= dim.index * (dim.extent - 1);
-            }
-            if (d == 0) break;
-        }
-        if (run.n < block || first + block == innermost.extent) break; // no pointer past the last block
-        run.src += block * innermost.src;
-        run.dst += block * innermost.dst;
-        run.slice += block * innermost.slice;
-        run.index += block * innermost.index;
+        element_run<S, D> start = run;
+        advance(start, innermost, first);
+        for_each_position(dims, last, start, f);
     }
 }
 
-/// Calls f(run) for runs that together cover every element once. takes_rows: f reads run.rows.
-template <class S, class D, class F>
-inline void for_each_run(const loop_nest<S, D>& nest, F&& f, bool takes_rows = false) noexcept {
+/// Calls f(run) for runs that together cover every element once. With a visitor of blocks, runs may have rows; and where source
+/// and destination disagree about the innermost loop, blocks(origin, a, b) is called for all positions of two loops at once: the
+/// source is fastest along a, the destination along b.
+template <class S, class D, class F, class Blocks = const no_blocks>
+inline void for_each_run(const loop_nest<S, D>& nest, F&& f, Blocks&& blocks = {}) noexcept {
     loop_dimension dims[loop_nest<S, D>::max_rank + 1];
     const auto copy = [&] {
         for (std::size_t d = 0; d < nest.rank; ++d) dims[d] = nest.dims[d];
@@ -143,7 +180,7 @@ inline void for_each_run(const loop_nest<S, D>& nest, F&& f, bool takes_rows = f
     const std::size_t group = nest.group_size;
     copy();
     if (group <= 1) {
-        visit_loops(dims, nest.rank, origin, takes_rows, f);
+        visit_loops(dims, nest.rank, origin, f, blocks);
         return;
     }
     const loop_dimension axis = nest.dims[nest.axis];
@@ -151,7 +188,7 @@ inline void for_each_run(const loop_nest<S, D>& nest, F&& f, bool takes_rows = f
     if (full > 0) {
         dims[nest.axis] = {full, axis.src * group, axis.dst * group, axis.slice, axis.index * group};
         dims[nest.rank] = {group, axis.src, axis.dst, 0, axis.index};
-        visit_loops(dims, nest.rank + 1, origin, takes_rows, f);
+        visit_loops(dims, nest.rank + 1, origin, f, blocks);
     }
     if (rest > 0) {
         copy();
@@ -160,7 +197,7 @@ inline void for_each_run(const loop_nest<S, D>& nest, F&& f, bool takes_rows = f
         origin.dst += full * group * axis.dst;
         origin.slice += full * axis.slice;
         origin.index += full * group * axis.index;
-        visit_loops(dims, nest.rank, origin, takes_rows, f);
+        visit_loops(dims, nest.rank, origin, f, blocks);
     }
 }
 
@@ -183,6 +220,26 @@ template <class T, std::size_t Rank> [[nodiscard]] inline bool may_overlap(const
         reach += (v.extent(d) - 1) * v.stride(d);
     }
     return false;
+}
+
+/// Whether two tensors of equal extents are one and the same, or lie apart. A precondition of the verbs as far as two stretches of
+/// memory can tell: tensors with gaps may lie in each other's.
+template <class S, class D, std::size_t Rank>
+[[nodiscard]] QUANT_INLINE bool same_or_apart(const tensor_view<S, Rank>& src,
+                                              const tensor_view<D, Rank>& dst) noexcept {
+    std::size_t size = 1, src_reach = 1, dst_reach = 1; // elements, and the elements they span
+    bool same = std::is_same_v<std::remove_const_t<S>, D>;
+    for (std::size_t d = 0; d < Rank; ++d) {
+        const std::size_t extent = src.extent(d);
+        if (extent == 0) return true;
+        size *= extent;
+        src_reach += (extent - 1) * src.stride(d);
+        dst_reach += (extent - 1) * dst.stride(d);
+        same = same && (extent == 1 || src.stride(d) == dst.stride(d));
+    }
+    const auto from = reinterpret_cast<std::uintptr_t>(src.data()), to = reinterpret_cast<std::uintptr_t>(dst.data());
+    if (from + src_reach * sizeof(S) <= to || to + dst_reach * sizeof(D) <= from) return true;
+    return (same && from == to) || src_reach != size || dst_reach != size;
 }
 
 /// The second tensor with the first one's extents: equal extents, or a dense rank-1 side with as many elements, which is
