@@ -56,7 +56,8 @@ struct empirical_search {
     void locate(const excess_table<Bins>& below, const excess_table<Bins>& above, double width) noexcept {
         const bool both = side == simd::tail_side::magnitude;
         const auto excess = [&](double b) noexcept { return above(b) + (both ? below(b) : 0.0); };
-        double left = 0, right = static_cast<double>(Bins / 2);
+        constexpr std::size_t half = Bins / 2;
+        double left = 0, right = static_cast<double>(half);
         for (int i = 0; i < 48; ++i) { // excess(b) falls, weight * b rises
             const double middle = 0.5 * (left + right);
             (excess(middle) > found.weight * middle ? left : right) = middle;

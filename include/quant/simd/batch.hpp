@@ -162,10 +162,12 @@ QUANT_INLINE xsimd::batch<std::int32_t, Arch> count_up(const xsimd::batch<std::i
                                                        const xsimd::batch_bool<float, Arch>& condition) noexcept {
     using integers = xsimd::batch<std::int32_t, Arch>;
     const auto kept = xsimd::batch_bool_cast<std::int32_t>(condition);
+#if defined(__SSE2__)
     if constexpr (sizeof(kept.data) == sizeof(integers::data))
         return to - integers(kept.data); // -1 in the lanes of all bits
     else
-        return xsimd::select(kept, to + integers(1), to); // one instruction under a mask
+#endif
+        return xsimd::select(kept, to + integers(1), to); // on AVX-512 one instruction under a mask
 }
 template <class T, class Arch>
 QUANT_INLINE xsimd::batch<T, Arch> add_exact_product(const xsimd::batch<T, Arch>& c, const xsimd::batch<T, Arch>& a,

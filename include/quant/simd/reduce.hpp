@@ -557,7 +557,7 @@ histogram_step(const float* p, float inverse_width, std::uint32_t half, std::int
     constexpr std::size_t width = pack_of<float, Arch>::size, stride = 2 * virtual_lanes;
     static_assert(virtual_lanes % width == 0);
     std::int32_t zero_slot[virtual_lanes];
-    for (std::size_t k = 0; k < virtual_lanes; ++k) zero_slot[k] = static_cast<std::int32_t>(2 * half + k);
+    for (std::size_t k = 0; k < virtual_lanes; ++k) zero_slot[k] = static_cast<std::int32_t>(std::size_t{2} * half + k);
     const floats scale(inverse_width), zero(0.0f);
     const pack<std::int32_t, Arch> middle(static_cast<std::int32_t>(half));
     detail::extreme_lanes<Arch> extremes;
