@@ -35,7 +35,7 @@ template <core_detail::byte_like Byte> QUANT_INLINE const std::uint8_t* as_octet
     return reinterpret_cast<const std::uint8_t*>(p);
 }
 
-inline constexpr std::size_t code_tile = 1024; ///< codes between real values and the stream: whole bytes at every width
+inline constexpr std::size_t code_tile = 2048; ///< codes between real values and the stream: whole bytes at every width
 
 /// Codes in, bits out, in order.
 template <code_storage Code> class packed_writer {
