@@ -7,6 +7,7 @@
 // xsimd is included if and only if the target has a SIMD instruction set it supports (the list stands in config.hpp) and
 // QUANT_SIMD is not 0; on everything else (Cortex-M, armhf without NEON, s390x) the scalar architecture is chosen by itself.
 
+#include <cstddef>
 #include <quant/config.hpp>
 #include <type_traits>
 
@@ -88,6 +89,18 @@ inline constexpr bool converts_invalid_to_lowest =
     std::is_base_of_v<xsimd::sse2, Arch> || std::is_base_of_v<xsimd::avx, Arch> ||
     std::is_base_of_v<xsimd::avx512f, Arch>;
 #endif
+
+namespace detail {
+
+/// f(0) … f(3) with constants: g++ at -O2 keeps a loop over an array of registers in memory.
+template <class F> QUANT_INLINE void four_times(F&& f) noexcept {
+    f(std::integral_constant<std::size_t, 0>{});
+    f(std::integral_constant<std::size_t, 1>{});
+    f(std::integral_constant<std::size_t, 2>{});
+    f(std::integral_constant<std::size_t, 3>{});
+}
+
+} // namespace detail
 
 } // namespace simd
 QUANT_END_TARGET

@@ -167,14 +167,6 @@ QUANT_INLINE std::size_t for_each_step(const In* from, Out* to, std::size_t n, c
     return i;
 }
 
-/// f(0) … f(3) with constants: g++ at -O2 keeps a loop over an array of registers in memory.
-template <class F> QUANT_INLINE void four_times(F&& f) noexcept {
-    f(std::integral_constant<std::size_t, 0>{});
-    f(std::integral_constant<std::size_t, 1>{});
-    f(std::integral_constant<std::size_t, 2>{});
-    f(std::integral_constant<std::size_t, 3>{});
-}
-
 /// x / scale as it comes: NaN or infinite where x is, and where the quotient overflows.
 template <quotient How, class Arch>
 QUANT_INLINE f32<Arch> quotient_of(f32<Arch> x, const lane_params<Arch>& p) noexcept {

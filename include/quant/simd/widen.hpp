@@ -28,7 +28,7 @@ QUANT_INLINE void load_widen(const Code* from, xsimd::batch<std::int32_t, Arch> 
     [[maybe_unused]] constexpr bool is_signed = std::numeric_limits<Code>::is_signed;
 #if defined(__AVX512BW__)
     if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
-        for (std::size_t k = 0; k < 4; ++k) {
+        detail::four_times([&](auto k) {
             if constexpr (wide_code) {
                 const __m256i c = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 16 * k));
                 v[k] = is_signed ? _mm512_cvtepi16_epi32(c) : _mm512_cvtepu16_epi32(c);
@@ -36,13 +36,13 @@ QUANT_INLINE void load_widen(const Code* from, xsimd::batch<std::int32_t, Arch> 
                 const __m128i c = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 16 * k));
                 v[k] = is_signed ? _mm512_cvtepi8_epi32(c) : _mm512_cvtepu8_epi32(c);
             }
-        }
+        });
         return;
     } else
 #endif
 #if defined(__AVX2__)
         if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
-        for (std::size_t k = 0; k < 4; ++k) {
+        detail::four_times([&](auto k) {
             if constexpr (wide_code) {
                 const __m128i c = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 8 * k));
                 v[k] = is_signed ? _mm256_cvtepi16_epi32(c) : _mm256_cvtepu16_epi32(c);
@@ -50,7 +50,7 @@ QUANT_INLINE void load_widen(const Code* from, xsimd::batch<std::int32_t, Arch> 
                 const __m128i c = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8 * k));
                 v[k] = is_signed ? _mm256_cvtepi8_epi32(c) : _mm256_cvtepu8_epi32(c);
             }
-        }
+        });
         return;
     } else
 #endif
