@@ -8,6 +8,7 @@
 #include <limits>
 #include <quant/core/code_format.hpp>
 #include <quant/simd/arch.hpp>
+#include <quant/simd/batch.hpp>
 #include <quant/simd/memory.hpp>
 
 #if QUANT_HAS_XSIMD
@@ -80,7 +81,7 @@ QUANT_INLINE xsimd::batch<Code, Arch> narrow_codes(const short_lanes<Arch>& s, s
     static_assert(sizeof(Code) == 1);
     [[maybe_unused]] constexpr bool is_signed = std::numeric_limits<Code>::is_signed;
     const xsimd::batch<std::int16_t, Arch> add(offset);
-    const auto ab = xsimd::sadd(s.ab, add), cd = xsimd::sadd(s.cd, add);
+    const auto ab = plus_saturated(s.ab, add), cd = plus_saturated(s.cd, add);
 #if defined(__AVX512BW__)
     if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>) {
         // The form with a mask of ones: the other reads an undefined register, of which g++ 12 warns in its own header.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <quant/core/scalar.hpp>
 #include <quant/simd/arch.hpp>
+#include <quant/simd/batch.hpp>
 #include <quant/simd/memory.hpp>
 #include <quant/simd/narrow.hpp>
 #include <quant/simd/widen.hpp>
@@ -242,7 +243,7 @@ inline std::size_t quantize_batches(const float* x, Code* codes, std::size_t n, 
         four_times([&](auto k) {
             const f32<Arch> s = steps<Arch, Round>(f32<Arch>::load_unaligned(from + k * lanes), p[k], options.divide,
                                                    uniform + (Round == rounding::stochastic ? k * lanes : 0));
-            v[k] = xsimd::to_int(s) + p[k].zero_point;
+            v[k] = plus(xsimd::to_int(s), p[k].zero_point);
         });
         store_narrow<Arch>(to, v);
     });
@@ -284,7 +285,7 @@ inline std::size_t quantize_nearest(const float* x, Code* codes, std::size_t n, 
         f32<Arch> t[4];
         clamped_quotients<How>(from, p, t);
         i32<Arch> s[4];
-        four_times([&](auto k) { s[k] = xsimd::nearbyint_as_int(t[k]) + p[k].zero_point; });
+        four_times([&](auto k) { s[k] = plus(xsimd::nearbyint_as_int(t[k]), p[k].zero_point); });
         store_narrow<Arch, Stream>(to, s);
     });
 }
@@ -331,7 +332,7 @@ inline std::size_t dequantize_batches(const Code* codes, float* out, std::size_t
             i32<Arch> v[4];
             load_widen<Arch>(from, v);
             four_times([&](auto k) {
-                put_batch<Stream>(to + k * f32<Arch>::size, xsimd::to_float(v[k] - p[k].zero_point) * p[k].scale);
+                put_batch<Stream>(to + k * f32<Arch>::size, xsimd::to_float(minus(v[k], p[k].zero_point)) * p[k].scale);
             });
         });
 }
