@@ -14,7 +14,6 @@
 #include <cstring>
 #include <quant/core/packing.hpp>
 #include <quant/simd/arch.hpp>
-#include <quant/simd/memory.hpp>
 #include <type_traits>
 
 QUANT_BEGIN_TARGET
@@ -679,17 +678,13 @@ struct maxima_512 {
 };
 #endif
 
-/// Maxima of one group, lane by lane. The lines 4 KiB on are asked for: the tree after this leaves the loads no room to run ahead.
+/// Maxima of one group, lane by lane.
 template <class M, std::size_t Lanes> QUANT_INLINE M group_maxima(const float* x, std::size_t registers) noexcept {
-    const auto next = [](const float* p) __attribute__((always_inline)) {
-        prefetch_read(reinterpret_cast<const char*>(p) + 4096);
-        return M::load(p);
-    };
-    M m = next(x);
-    if (registers == 2) return M::of(m, next(x + Lanes));
+    M m = M::load(x);
+    if (registers == 2) return M::of(m, M::load(x + Lanes));
     if (registers > 2) // then a multiple of 4
         for (std::size_t i = 0; i < registers; i += 2)
-            m = M::of(m, M::of(next(x + i * Lanes), next(x + (i + 1) * Lanes)));
+            m = M::of(m, M::of(M::load(x + i * Lanes), M::load(x + (i + 1) * Lanes)));
     return m;
 }
 
