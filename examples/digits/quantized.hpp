@@ -238,7 +238,7 @@ inline void save(const std::string& path, const quantized_network& q) {
 }
 
 inline quantized_network load_quantized(const std::string& path) {
-    quant_tool::quantized_file file = quant_tool::split_quantized(quant_tool::read_safetensors(path), path);
+    quant_tool::quantized_file file = quant_tool::split_quantized(quant_tool::read_safetensors(path), path, 1);
     quantized_network q;
     q.weights = std::move(file.quantized);
     std::map<std::string, quant_tool::tensor*> by_name;

@@ -261,6 +261,7 @@ inline std::size_t quantize_nearest(const float* x, Code* codes, std::size_t n, 
             const auto zero_point = static_cast<std::int16_t>(params[0].zero_point);
             const xsimd::batch<Code, Arch> qmin(static_cast<Code>(format.qmin())),
                 qmax(static_cast<Code>(format.qmax()));
+            const bool limited = format != full_range_format<Code>;
             return for_each_step<Arch>(
                 x, codes, n, params, rows, [&](const auto& p, const float* from, Code* to, std::size_t) {
                     i32<Arch> s[4];
@@ -276,8 +277,9 @@ inline std::size_t quantize_nearest(const float* x, Code* codes, std::size_t n, 
                         });
                         shorts = saturate_to_shorts(s);
                     }
-                    const auto saturated = narrow_codes<Code>(shorts, zero_point);
-                    put_batch<Stream>(to, xsimd::min(xsimd::max(saturated, qmin), qmax));
+                    auto saturated = narrow_codes<Code>(shorts, zero_point);
+                    if (limited) saturated = xsimd::min(xsimd::max(saturated, qmin), qmax);
+                    put_batch<Stream>(to, saturated);
                 });
         }
     }

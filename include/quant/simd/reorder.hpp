@@ -43,9 +43,20 @@ copy_strided(const From* from, std::size_t from_stride, To* to, std::size_t to_s
     }
     for (; i < n; ++i) to[i * to_stride] = convert(from[i * from_stride]);
 }
+/// Every Stride-th element, as a loop with a constant that compilers turn into loads and shuffles.
+template <std::size_t Stride, class T> QUANT_INLINE void take_every(const T* from, T* to, std::size_t n) noexcept {
+    for (std::size_t i = 0; i < n; ++i) to[i] = from[i * Stride];
+}
 template <class T>
 inline void copy_strided(const T* from, std::size_t from_stride, T* to, std::size_t to_stride, std::size_t n) noexcept {
-    copy_strided(from, from_stride, to, to_stride, n, [](T x) { return x; });
+    if (to_stride == 1 && from_stride == 2)
+        take_every<2>(from, to, n);
+    else if (to_stride == 1 && from_stride == 3)
+        take_every<3>(from, to, n);
+    else if (to_stride == 1 && from_stride == 4)
+        take_every<4>(from, to, n);
+    else
+        copy_strided(from, from_stride, to, to_stride, n, [](T x) { return x; });
 }
 
 /// to[c * to_stride + r] = from[r * from_stride + c] for r < rows and c < columns. Plain C++.
