@@ -186,7 +186,8 @@ private:
             else
                 simd::copy_strided(from, run.src_stride, in_tile, 1, n);
         } else {
-            simd::copy_strided(from, run.src_stride, in_tile, 1, n, [](source_type x) { return to_float(x); });
+            simd::copy_strided(from, run.src_stride, in_tile, 1, n,
+                               [](source_type element) { return to_float(element); });
         }
         if constexpr (std::same_as<D, Out>) {
             if (run.dst_stride == 1) {
@@ -200,7 +201,7 @@ private:
             simd::copy_strided(static_cast<const Out*>(out), 1, to, run.dst_stride, n);
         else
             simd::copy_strided(static_cast<const Out*>(out), 1, to, run.dst_stride, n,
-                               [](Out x) { return from_float<D>(x); });
+                               [](Out element) { return from_float<D>(element); });
     }
 
     void apply(const In* in, Out* out, const element_run<S, D>& run, std::size_t first, std::size_t n, std::size_t r,

@@ -56,7 +56,7 @@ inline void copy_strided(const T* from, std::size_t from_stride, T* to, std::siz
     else if (to_stride == 1 && from_stride == 4)
         take_every<4>(from, to, n);
     else
-        copy_strided(from, from_stride, to, to_stride, n, [](T x) { return x; });
+        copy_strided(from, from_stride, to, to_stride, n, [](T element) { return element; });
 }
 
 /// to[c * to_stride + r] = from[r * from_stride + c] for r < rows and c < columns. Plain C++.
