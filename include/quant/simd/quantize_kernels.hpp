@@ -565,8 +565,8 @@ inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& pa
 
 /// out[i] = dequantize_one(codes[i], params[i]).
 template <class Arch = native, code_storage Code, std::floating_point Real, class Params>
-inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params& params, store_policy stores = {},
-                       const run_rows& rows = {}) noexcept {
+inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params& params,
+                       [[maybe_unused]] store_policy stores = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
         using namespace detail;
