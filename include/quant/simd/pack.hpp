@@ -848,7 +848,8 @@ public:
         constexpr std::size_t lanes = xsimd::batch<std::uint64_t, Arch>::size;
         std::uint64_t lane[lanes];
         sums_.store_unaligned(lane);
-        auto sum = std::is_signed_v<Code> ? -static_cast<std::int64_t>(128 * 8 * lanes * registers_) : std::int64_t{0};
+        auto sum = std::is_signed_v<Code> ? -static_cast<std::int64_t>(std::size_t{1024} * lanes * registers_)
+                                          : std::int64_t{0};
         for (const std::uint64_t part : lane) sum += static_cast<std::int64_t>(part);
         return sum;
     }
