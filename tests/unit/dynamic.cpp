@@ -2,6 +2,7 @@
 // Dynamic quantization against the formulas in long double and against the separate calls it stands for.
 #include "archs.hpp"
 #include "reference/quantize.hpp"
+#include "stops.hpp"
 #include <algorithm>
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -219,3 +220,25 @@ TEMPLATE_LIST_TEST_CASE("dynamic: ranges and sums on every architecture, at ever
             }
     CHECK(wrong == 0);
 }
+
+#if defined(QUANT_TEST_HAS_FORK) && QUANT_ASSERT_LEVEL >= 1
+TEST_CASE("dynamic: codes in the memory of the source are a broken precondition", "[dynamic]") {
+    using test::stops;
+    std::vector<float> x(400, 1.0f);
+    const std::span<float> all(x);
+    const auto codes = std::span(reinterpret_cast<std::int8_t*>(x.data()), 4 * x.size());
+    std::vector<affine_params> params(1);
+    const auto run = [&](auto from, auto to) {
+        return [&params, from, to] {
+            return static_cast<bool>(quant::quantize_dynamic(from, to, params, quant::per_tensor));
+        };
+    };
+    CHECK(stops(run(all, codes.first(400))));
+    CHECK(stops(run(all.first(200), codes.subspan(799, 200))));
+    CHECK(stops(run(all.last(200), codes.subspan(601, 200))));
+    CHECK_FALSE(stops(run(all.first(200), codes.subspan(800, 200))));
+    CHECK_FALSE(stops(run(all.last(200), codes.subspan(600, 200))));
+    CHECK_FALSE(stops(run(quant::view(x.data(), 4, 100).subview(1, 0, 10), // in the gaps of a matrix
+                          quant::view(codes.data(), 4, 400).subview(1, 40, 10))));
+}
+#endif

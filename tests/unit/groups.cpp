@@ -2,6 +2,7 @@
 // Groups with a scale each, against the formulas in long double: the extremes of a group, the scale, the codes, the stream.
 #include "archs.hpp"
 #include "reference/quantize.hpp"
+#include "stops.hpp"
 #include <algorithm>
 #include <bit>
 #include <catch2/catch_template_test_macros.hpp>
@@ -313,5 +314,36 @@ TEMPLATE_LIST_TEST_CASE("lane maxima: the tree gives what the loop gives, on any
             CHECK(xsimd::all(low == generic_low));
         }
     }
+}
+#endif
+
+#if defined(QUANT_TEST_HAS_FORK) && QUANT_ASSERT_LEVEL >= 1
+TEST_CASE("groups: reals, codes and scales in one place are a broken precondition", "[groups]") {
+    using test::stops;
+    std::vector<float> x(400, 1.0f), other(400, 1.0f);
+    const std::span<float> all(x), apart(other);
+    const auto of_bytes = [](std::span<float> s) { return std::as_writable_bytes(s); };
+    const auto of_codes = [](std::span<float> s) {
+        return std::span(reinterpret_cast<std::int8_t*>(s.data()), 4 * s.size());
+    };
+    const auto both = [](auto reals, auto codes, auto scales, code_format format) {
+        const auto there = [=] { return static_cast<bool>(quant::quantize_groups(reals, codes, scales, format, 32)); };
+        const auto back = [=] { return static_cast<bool>(quant::dequantize_groups(codes, scales, reals, format, 32)); };
+        const bool stopped = stops(there);
+        CHECK(stops(back) == stopped);
+        return stopped;
+    };
+    const auto scales = apart.first(4);
+    CHECK(both(all.first(128), of_codes(all).first(128), scales, quant::int8));
+    CHECK(both(all.first(128), of_codes(all).subspan(511, 128), scales, quant::int8));
+    CHECK_FALSE(both(all.first(128), of_codes(all).subspan(512, 128), scales, quant::int8));
+    CHECK(both(all.first(128), of_bytes(all).subspan(511, 64), scales, quant::int4));
+    CHECK_FALSE(both(all.first(128), of_bytes(all).subspan(512, 64), scales, quant::int4));
+    CHECK(both(all.last(128), of_bytes(all).subspan(1025, 64), scales, quant::int4));
+    CHECK_FALSE(both(all.last(128), of_bytes(all).subspan(1024, 64), scales, quant::int4));
+    CHECK(both(all.first(128), of_bytes(apart).first(64), scales, quant::int4));
+    CHECK_FALSE(both(all.first(128), of_bytes(apart).subspan(16, 64), scales, quant::int4));
+    CHECK(both(all.first(128), of_bytes(apart), all.subspan(127, 4), quant::int4));
+    CHECK_FALSE(both(all.first(128), of_bytes(apart), all.subspan(128, 4), quant::int4));
 }
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "archs.hpp"
 #include "reference/quantize.hpp"
+#include "stops.hpp"
 #include <algorithm>
 #include <array>
 #include <catch2/catch_template_test_macros.hpp>
@@ -358,3 +359,47 @@ TEST_CASE("the packed verbs refuse what they cannot do", "[packing]") {
     CHECK(refused(quant::dequantize_packed(packed, twice, p), errc::overlapping, "dst"));
     CHECK(quant::quantize_packed(std::vector<float>{}, packed, p));
 }
+
+#if defined(QUANT_TEST_HAS_FORK) && QUANT_ASSERT_LEVEL >= 1
+TEST_CASE("packing and the packed verbs: source and destination in one place are a broken precondition", "[packing]") {
+    using test::stops;
+    const quant::affine_params p{0.25f, 0, quant::int4};
+    std::vector<float> x(400, 1.0f);
+    const std::span<float> all(x);
+    const auto bytes = std::span(reinterpret_cast<std::uint8_t*>(x.data()), 4 * x.size());
+    const auto quantize = [&](auto from, auto to) {
+        return [=] { return static_cast<bool>(quant::quantize_packed(from, to, p)); };
+    };
+    CHECK(stops(quantize(all, bytes)));
+    CHECK(stops(quantize(all.first(200), bytes.subspan(799, 100))));
+    CHECK(stops(quantize(all.last(200), bytes.subspan(701, 100))));
+    CHECK_FALSE(stops(quantize(all.first(200), bytes.subspan(800, 100))));
+    CHECK_FALSE(stops(quantize(all.last(200), bytes.subspan(700, 101)))); // only what is needed counts
+    CHECK_FALSE(stops(quantize(all.first(0), bytes)));
+    // Columns of a matrix have gaps, in which the stream may lie.
+    CHECK_FALSE(stops(quantize(quant::view(x.data(), 4, 100).subview(1, 0, 10), bytes.subspan(40, 20))));
+
+    const auto dequantize = [&](auto from, auto to) {
+        return [=] { return static_cast<bool>(quant::dequantize_packed(from, to, p)); };
+    };
+    CHECK(stops(dequantize(bytes, all)));
+    CHECK(stops(dequantize(bytes.subspan(799, 100), all.first(200))));
+    CHECK_FALSE(stops(dequantize(bytes.subspan(800, 100), all.first(200))));
+
+    const auto codes = bytes.first(300);
+    const auto pack = [&](auto from, auto to) {
+        return [=] { return static_cast<bool>(quant::pack_codes(from, to, quant::uint3)); };
+    };
+    const auto unpack = [&](auto from, auto to) {
+        return [=] { return static_cast<bool>(quant::unpack_codes(from, to, quant::uint3)); };
+    };
+    CHECK(stops(pack(codes.first(80), codes.subspan(79))));
+    CHECK(stops(pack(codes.first(80), codes)));
+    CHECK(stops(pack(codes.subspan(29, 80), codes.first(30))));
+    CHECK_FALSE(stops(pack(codes.first(80), codes.subspan(80))));
+    CHECK_FALSE(stops(pack(codes.subspan(30, 80), codes)));
+    CHECK(stops(unpack(codes.subspan(79), codes.first(80))));
+    CHECK(stops(unpack(codes, codes.first(80))));
+    CHECK_FALSE(stops(unpack(codes.subspan(80), codes.first(80))));
+}
+#endif

@@ -2,6 +2,7 @@
 // Odd shapes and odd addresses: every length around the width of a register, every offset, canaries on both sides, views
 // that are strided, permuted and cut, strides of megabytes, empty dimensions. Everything is compared with the scalar definition.
 #include "archs.hpp"
+#include "stops.hpp"
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -20,13 +21,6 @@
 #if __has_include(<sys/mman.h>)
 #include <sys/mman.h>
 #define QUANT_TEST_HAS_MMAP 1
-#endif
-#if __has_include(<sys/wait.h>)
-#include <csignal>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#define QUANT_TEST_HAS_FORK 1
 #endif
 
 using quant::affine_params;
@@ -559,25 +553,8 @@ TEST_CASE("strides of megabytes", "[shapes]") {
 #endif
 
 #if defined(QUANT_TEST_HAS_FORK) && QUANT_ASSERT_LEVEL >= 1
-namespace {
-
-/// Whether f stops the program, tried in a child.
-template <class F> bool stops(F f) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        for (const int s : {SIGILL, SIGTRAP, SIGABRT, SIGSEGV}) std::signal(s, SIG_DFL);
-        const rlimit no_core{0, 0};
-        ::setrlimit(RLIMIT_CORE, &no_core);
-        ::_exit(f() ? 0 : 1);
-    }
-    int how = 0;
-    ::waitpid(child, &how, 0);
-    return WIFSIGNALED(how);
-}
-
-} // namespace
-
 TEST_CASE("a destination that overlaps the source in part is a broken precondition", "[shapes]") {
+    using test::stops;
     const affine_params p{0.25f, 0, quant::int8};
     std::vector<float> x(400, 1.0f);
     const std::span<float> all(x);

@@ -8,7 +8,8 @@
 //
 // One call for what minmax_observer, choose_params and quantize do one after the other, byte for byte. Where a slice is a run of
 // floats (a row), its second reading finds it in the cache. The sums of the codes are what an integer matrix product needs to
-// take the zero point of the other factor out: sum((q - z) w) = sum(q w) - z sum(w).
+// take the zero point of the other factor out: sum((q - z) w) = sum(q w) - z sum(w). Source and codes must not overlap: a broken
+// precondition.
 
 #include <concepts>
 #include <cstddef>
@@ -108,6 +109,7 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t CodeR
     const auto shaped = with_extents(codes, src.extents(), "codes");
     if (!shaped) return shaped.status();
     if (may_overlap(*shaped)) return {errc::overlapping, "codes"};
+    QUANT_EXPECTS(same_or_apart(src, *shaped), overlap_text);
     const bool in_order = slices_in_order(g, map, src.extents());
     bool fused = std::same_as<T, float> && in_order;
     std::uint64_t index = 0;

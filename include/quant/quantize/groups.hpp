@@ -11,6 +11,7 @@
 // may be short. Symmetric: the scale of a group is that of choose_params of its extremes, the codes are those of quantize with it,
 // byte for byte; all in one pass over memory. Codes are one per element (std::int8_t, …), or, when the destination is of std::byte,
 // the dense stream of core/packing.hpp over the whole tensor. Scales stand in an array of their own (docs/packing.md).
+// Source, destination and scales must not overlap: a broken precondition.
 
 #include <concepts>
 #include <cstddef>
@@ -205,6 +206,17 @@ template <class Code, std::size_t CodeRank, std::size_t Rank>
     return {};
 }
 
+/// The precondition of both: the reals, the codes and the scales lie apart.
+template <class T, std::size_t Rank, class Code, std::size_t CodeRank, class Scale>
+[[nodiscard]] inline bool groups_apart(const tensor_view<T, Rank>& reals, const tensor_view<Code, CodeRank>& codes,
+                                       std::span<Scale> scales, [[maybe_unused]] code_format format) noexcept {
+    memory_stretch of_codes = stretch_of(codes);
+    if constexpr (std::same_as<std::remove_const_t<Code>, std::byte>)
+        of_codes = stream_stretch(codes.data(), reals.size(), format);
+    const memory_stretch of_reals = stretch_of(reals), of_scales = stretch_of(v0_1::view(scales));
+    return apart(of_reals, of_codes) && apart(of_reals, of_scales) && apart(of_codes, of_scales);
+}
+
 template <real_element T, std::size_t Rank, class Code, std::size_t CodeRank>
 [[nodiscard]] inline status quantize_groups_views(tensor_view<const T, Rank> src, tensor_view<Code, CodeRank> codes,
                                                   std::span<float> scales, code_format format, std::size_t group_size,
@@ -212,6 +224,7 @@ template <real_element T, std::size_t Rank, class Code, std::size_t CodeRank>
     if (const status s = check_groups(src, "src", scales.size(), format, group_size); !s) return s;
     if (const status s = check_group_codes(codes, src.extents(), src.size(), format); !s) return s;
     if (src.empty()) return {};
+    QUANT_EXPECTS(groups_apart(src, codes, scales, format), apart_text);
     status outcome{};
     if constexpr (std::same_as<Code, std::byte>) {
         with_code_type(format, [&]<class Wide>(Wide) {
@@ -315,6 +328,7 @@ template <class Code, std::size_t CodeRank, real_element T, std::size_t Rank>
     if (const status s = check_groups(dst, "dst", scales.size(), format, group_size); !s) return s;
     if (const status s = check_group_codes(codes, dst.extents(), dst.size(), format); !s) return s;
     if (dst.empty()) return {};
+    QUANT_EXPECTS(groups_apart(dst, codes, scales, format), apart_text);
     const bool stream = simd::use_streaming(dst.size() * sizeof(T), stores);
     if constexpr (std::same_as<Code, std::byte>) {
         with_code_type(format, [&]<class Wide>(Wide) {

@@ -7,7 +7,8 @@
 //   quant::quantize_packed(w, packed, channel_params, quant::per_axis(0));      // real values straight to the stream
 //   quant::dequantize_packed(packed, restored, channel_params, quant::per_axis(0));
 //
-// quantize_packed(x) is pack_codes(quantize(x)), byte for byte; the codes exist only in a tile on the stack.
+// quantize_packed(x) is pack_codes(quantize(x)), byte for byte; the codes exist only in a tile on the stack. Source and destination
+// must not overlap: a broken precondition.
 
 #include <cstddef>
 #include <cstdint>
@@ -255,6 +256,16 @@ inline void dequantize_from_stream(const loop_nest<T, T>& nest, std::span<const 
     });
 }
 
+[[maybe_unused]] inline constexpr const char* apart_text = "quant: source and destination do not overlap";
+
+/// The bytes that a stream of `size` codes takes of its array.
+template <core_detail::byte_like Byte>
+[[nodiscard]] QUANT_INLINE memory_stretch stream_stretch(const Byte* packed, std::size_t size,
+                                                         code_format format) noexcept {
+    const auto first = reinterpret_cast<std::uintptr_t>(packed);
+    return {first, first + packed_bytes(size, format), true};
+}
+
 /// What the packed verbs check beyond check_params: one width for the whole stream, and room in it.
 template <class Packed>
 [[nodiscard]] inline status check_stream(std::span<const affine_params> params, const Packed& packed,
@@ -277,6 +288,7 @@ template <real_element T, std::size_t Rank, core_detail::byte_like Byte, std::si
     if (const status s = check_params(params, g, src.extents(), map); !s) return s;
     if (const status s = check_stream(params, packed, src.size()); !s) return s;
     if (src.empty()) return {};
+    QUANT_EXPECTS(apart(stretch_of(src), stream_stretch(packed.data(), src.size(), params[0].format)), apart_text);
     with_code_type(params[0].format, [&]<class Code>(Code) {
         quantize_to_stream<Code>(make_nest(src, src, map), params, options, as_octets(packed.data()));
     });
@@ -292,6 +304,7 @@ template <real_element T, std::size_t Rank, core_detail::byte_like Byte, std::si
     if (const status s = check_stream(params, packed, dst.size()); !s) return s;
     if (may_overlap(dst)) return {errc::overlapping, "dst"};
     if (dst.empty()) return {};
+    QUANT_EXPECTS(apart(stretch_of(dst), stream_stretch(packed.data(), dst.size(), params[0].format)), apart_text);
     const bool stream = simd::use_streaming(dst.size() * sizeof(T), stores); // decided once, not per tile
     with_code_type(params[0].format, [&]<class Code>(Code) {
         dequantize_from_stream<Code>(make_nest(dst, dst, map), params, dst.size(),
@@ -313,10 +326,13 @@ constexpr status pack_codes(const Codes& codes, Packed&& packed, code_format for
     const auto from = v0_1::view(codes);
     const auto to = v0_1::view(packed);
     if (const status s = core_detail::check_packing(from, to, format); !s) return s;
-    if (std::is_constant_evaluated())
+    if (std::is_constant_evaluated()) {
         core_detail::pack_words(from.data(), to.data(), from.size(), format.bits);
-    else
+    } else {
+        QUANT_EXPECTS(detail::apart(detail::stretch_of(from), detail::stream_stretch(to.data(), from.size(), format)),
+                      detail::apart_text);
         simd::pack_codes(from.data(), detail::as_octets(to.data()), from.size(), format.bits);
+    }
     return {};
 }
 
@@ -327,10 +343,13 @@ constexpr status unpack_codes(const Packed& packed, Codes&& codes, code_format f
     const auto from = v0_1::view(packed);
     const auto to = v0_1::view(codes);
     if (const status s = core_detail::check_packing(to, from, format); !s) return s;
-    if (std::is_constant_evaluated())
+    if (std::is_constant_evaluated()) {
         core_detail::unpack_words(from.data(), to.data(), to.size(), format.bits, format.is_signed);
-    else
+    } else {
+        QUANT_EXPECTS(detail::apart(detail::stretch_of(to), detail::stream_stretch(from.data(), to.size(), format)),
+                      detail::apart_text);
         simd::unpack_codes(detail::as_octets(from.data()), to.data(), to.size(), format.bits, format.is_signed);
+    }
     return {};
 }
 

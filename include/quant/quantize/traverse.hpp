@@ -222,24 +222,44 @@ template <class T, std::size_t Rank> [[nodiscard]] inline bool may_overlap(const
     return false;
 }
 
-/// Whether two tensors of equal extents are one and the same, or lie apart. A precondition of the verbs as far as two stretches of
-/// memory can tell: tensors with gaps may lie in each other's.
+/// The memory that the elements of a tensor lie in: [first, last), without gaps if dense.
+struct memory_stretch {
+    std::uintptr_t first, last;
+    bool dense;
+};
+template <class T, std::size_t Rank>
+[[nodiscard]] QUANT_INLINE memory_stretch stretch_of(const tensor_view<T, Rank>& v) noexcept {
+    const auto first = reinterpret_cast<std::uintptr_t>(v.data());
+    std::size_t size = 1, reach = 1; // elements, and the elements they span
+    for (std::size_t d = 0; d < Rank; ++d) {
+        const std::size_t extent = v.extent(d);
+        if (extent == 0) return {first, first, true};
+        size *= extent;
+        reach += (extent - 1) * v.stride(d);
+    }
+    return {first, first + reach * sizeof(T), reach == size};
+}
+
+/// Whether two tensors lie apart. A precondition of the verbs as far as two stretches of memory can tell: tensors with gaps may lie
+/// in each other's.
+[[nodiscard]] QUANT_INLINE bool apart(const memory_stretch& a, const memory_stretch& b) noexcept {
+    if (a.last <= b.first || b.last <= a.first) return true;
+    return a.first == a.last || b.first == b.last || !a.dense || !b.dense;
+}
+template <class A, std::size_t RankA, class B, std::size_t RankB>
+[[nodiscard]] QUANT_INLINE bool apart(const tensor_view<A, RankA>& a, const tensor_view<B, RankB>& b) noexcept {
+    return apart(stretch_of(a), stretch_of(b));
+}
+
+/// The same, or that two tensors of equal extents are one.
 template <class S, class D, std::size_t Rank>
 [[nodiscard]] QUANT_INLINE bool same_or_apart(const tensor_view<S, Rank>& src,
                                               const tensor_view<D, Rank>& dst) noexcept {
-    std::size_t size = 1, src_reach = 1, dst_reach = 1; // elements, and the elements they span
-    bool same = std::is_same_v<std::remove_const_t<S>, D>;
-    for (std::size_t d = 0; d < Rank; ++d) {
-        const std::size_t extent = src.extent(d);
-        if (extent == 0) return true;
-        size *= extent;
-        src_reach += (extent - 1) * src.stride(d);
-        dst_reach += (extent - 1) * dst.stride(d);
-        same = same && (extent == 1 || src.stride(d) == dst.stride(d));
-    }
-    const auto from = reinterpret_cast<std::uintptr_t>(src.data()), to = reinterpret_cast<std::uintptr_t>(dst.data());
-    if (from + src_reach * sizeof(S) <= to || to + dst_reach * sizeof(D) <= from) return true;
-    return (same && from == to) || src_reach != size || dst_reach != size;
+    if (apart(src, dst)) return true;
+    if constexpr (!std::is_same_v<std::remove_const_t<S>, D>) return false;
+    for (std::size_t d = 0; d < Rank; ++d)
+        if (src.extent(d) != 1 && src.stride(d) != dst.stride(d)) return false;
+    return static_cast<const void*>(src.data()) == static_cast<const void*>(dst.data());
 }
 
 /// The second tensor with the first one's extents: equal extents, or a dense rank-1 side with as many elements, which is

@@ -104,7 +104,7 @@ struct byte_register_128 {
     static QUANT_INLINE type load(const void* p) noexcept { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
     static QUANT_INLINE void keep(void* p, type x) noexcept { _mm_storeu_si128(static_cast<__m128i*>(p), x); }
     /// The same 16 bytes in every lane.
-    static QUANT_INLINE type lanes(const std::uint8_t (&p)[16]) noexcept { return load(p); }
+    static QUANT_INLINE type lanes(const std::uint8_t* p) noexcept { return load(p); }
     static QUANT_INLINE type all8(int x) noexcept { return _mm_set1_epi8(static_cast<char>(x)); }
     static QUANT_INLINE type all16(int x) noexcept { return _mm_set1_epi16(static_cast<short>(x)); }
     static QUANT_INLINE type all32(std::uint32_t x) noexcept { return _mm_set1_epi32(static_cast<int>(x)); }
@@ -114,6 +114,10 @@ struct byte_register_128 {
     /// Bits of `a` where `mask` is set, of `b` elsewhere.
     static QUANT_INLINE type pick(type mask, type a, type b) noexcept {
         return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
+    }
+    /// Bits of either where `mask` is set.
+    static QUANT_INLINE type either(type mask, type a, type b) noexcept {
+        return _mm_and_si128(mask, _mm_or_si128(a, b));
     }
     static QUANT_INLINE type less8(type a, type b) noexcept { return _mm_sub_epi8(a, b); }
     static QUANT_INLINE type shuffle(type x, type from) noexcept { return _mm_shuffle_epi8(x, from); }
@@ -169,7 +173,7 @@ struct byte_register_256 {
     static constexpr std::size_t size = 32;
     static QUANT_INLINE type load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
     static QUANT_INLINE void keep(void* p, type x) noexcept { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
-    static QUANT_INLINE type lanes(const std::uint8_t (&p)[16]) noexcept {
+    static QUANT_INLINE type lanes(const std::uint8_t* p) noexcept {
         return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
     static QUANT_INLINE type all8(int x) noexcept { return _mm256_set1_epi8(static_cast<char>(x)); }
@@ -180,6 +184,9 @@ struct byte_register_256 {
     static QUANT_INLINE type flip(type a, type b) noexcept { return _mm256_xor_si256(a, b); }
     static QUANT_INLINE type pick(type mask, type a, type b) noexcept {
         return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
+    }
+    static QUANT_INLINE type either(type mask, type a, type b) noexcept {
+        return _mm256_and_si256(mask, _mm256_or_si256(a, b));
     }
     static QUANT_INLINE type less8(type a, type b) noexcept { return _mm256_sub_epi8(a, b); }
     static QUANT_INLINE type shuffle(type x, type from) noexcept { return _mm256_shuffle_epi8(x, from); }
@@ -248,10 +255,12 @@ inline constexpr auto field_bytes = [] {
     for (std::size_t i = 0; i < 64; ++i) from[i] = static_cast<std::uint8_t>(i / 8 * Bits + i % 8 % Bits);
     return from;
 }();
-template <int Bits>
+/// The first `Used` of every `Width` bytes, together at the front.
+template <int Width, int Used>
 inline constexpr auto squeezed_bytes = [] {
     std::array<std::uint8_t, 64> from{};
-    for (std::size_t i = 0; i < 8 * Bits; ++i) from[i] = static_cast<std::uint8_t>(i / Bits * 8 + i % Bits);
+    for (std::size_t i = 0; i < 64 / Width * Used; ++i)
+        from[i] = static_cast<std::uint8_t>(i / Used * Width + i % Used);
     return from;
 }();
 // Where an intrinsic has a form with a mask of ones, that one: the other reads an undefined register, of which g++ 12 warns.
@@ -260,7 +269,7 @@ struct byte_register_512 {
     static constexpr std::size_t size = 64;
     static QUANT_INLINE type load(const void* p) noexcept { return _mm512_loadu_si512(p); }
     static QUANT_INLINE void keep(void* p, type x) noexcept { _mm512_storeu_si512(p, x); }
-    static QUANT_INLINE type lanes(const std::uint8_t (&p)[16]) noexcept {
+    static QUANT_INLINE type lanes(const std::uint8_t* p) noexcept {
         return _mm512_maskz_broadcast_i32x4(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
     static QUANT_INLINE type all8(int x) noexcept { return _mm512_set1_epi8(static_cast<char>(x)); }
@@ -271,6 +280,9 @@ struct byte_register_512 {
     static QUANT_INLINE type flip(type a, type b) noexcept { return _mm512_xor_si512(a, b); }
     static QUANT_INLINE type pick(type mask, type a, type b) noexcept {
         return _mm512_ternarylogic_epi64(mask, a, b, 0xCA);
+    }
+    static QUANT_INLINE type either(type mask, type a, type b) noexcept {
+        return _mm512_ternarylogic_epi64(mask, a, b, 0xE0);
     }
     static QUANT_INLINE type less8(type a, type b) noexcept { return _mm512_sub_epi8(a, b); }
     static QUANT_INLINE type shuffle(type x, type from) noexcept { return _mm512_shuffle_epi8(x, from); }
@@ -327,9 +339,9 @@ struct byte_register_512_fields : byte_register_512 {
         const type first_bits = all64(Bits * std::uint64_t{0x0706050403020100});
         return _mm512_maskz_multishift_epi64_epi8(~__mmask64{0}, first_bits, eights);
     }
-    /// The way back of the bytes: the lowest `Bits` of every 64 bits, together at the front.
-    template <int Bits> static QUANT_INLINE type squeeze(type x) noexcept {
-        return _mm512_maskz_permutexvar_epi8(~__mmask64{0}, load(squeezed_bytes<Bits>.data()), x);
+    /// The way back of the bytes: the first `Used` of every `Width`, together at the front.
+    template <int Width, int Used> static QUANT_INLINE type squeeze(type x) noexcept {
+        return _mm512_maskz_permutexvar_epi8(~__mmask64{0}, load(squeezed_bytes<Width, Used>.data()), x);
     }
     /// Entry (x mod 64) of a table, for every byte x.
     static QUANT_INLINE type look_up(type table, type x) noexcept {
@@ -351,7 +363,7 @@ struct byte_register<Arch> {
 
 /// Constants of the widths that no power of two divides: where bytes go within a lane of 16 codes.
 template <int Bits> struct lane_pattern {
-    std::uint8_t squeeze[16]; ///< two eights of codes: `Bits` bytes from 0 and from 8 on, moved together
+    std::uint8_t squeeze[16]; ///< the first Bits of every 8 bytes (3 of 4 for 6 bits), moved together
     std::uint8_t even[16];    ///< for code 2t the two bytes its bits begin in
     std::uint8_t odd[16];
     std::uint8_t even_factor[16]; ///< 2^k, little-endian: moves code 2t to the highest bits of 16
@@ -359,8 +371,9 @@ template <int Bits> struct lane_pattern {
 };
 template <int Bits> constexpr lane_pattern<Bits> make_lane_pattern() noexcept {
     lane_pattern<Bits> p{};
+    constexpr int width = Bits == 6 ? 4 : 8, used = width * Bits / 8;
     for (int i = 0; i < 16; ++i)
-        p.squeeze[i] = static_cast<std::uint8_t>(i < Bits ? i : (i < 2 * Bits ? 8 + i - Bits : 0x80));
+        p.squeeze[i] = static_cast<std::uint8_t>(i < 2 * Bits ? i / used * width + i % used : 0x80);
     for (int t = 0; t < 8; ++t) {
         const int even = 2 * t * Bits, odd = even + Bits;
         for (int b = 0; b < 2; ++b) {
@@ -374,6 +387,17 @@ template <int Bits> constexpr lane_pattern<Bits> make_lane_pattern() noexcept {
 }
 template <int Bits> inline constexpr lane_pattern<Bits> lane_pattern_of = make_lane_pattern<Bits>();
 
+/// The value of every raw code with whatever stands above it: [1] extends the sign.
+template <int Bits>
+inline constexpr auto code_values = [] {
+    std::array<std::array<std::uint8_t, 64>, 2> values{};
+    for (int is_signed = 0; is_signed < 2; ++is_signed)
+        for (int raw = 0, sign = is_signed << (Bits - 1); raw < 64; ++raw)
+            values[static_cast<std::size_t>(is_signed)][static_cast<std::size_t>(raw)] =
+                static_cast<std::uint8_t>(((raw & ((1 << Bits) - 1)) ^ sign) - sign);
+    return values;
+}();
+
 /// Packs what registers can, from the front; returns how many codes that was, a multiple of 8.
 template <class R, int Bits>
 QUANT_INLINE std::size_t pack_in_registers(const std::uint8_t* codes, std::uint8_t* packed, std::size_t n) noexcept {
@@ -381,43 +405,58 @@ QUANT_INLINE std::size_t pack_in_registers(const std::uint8_t* codes, std::uint8
     constexpr std::size_t size = R::size;
     std::size_t i = 0;
     if constexpr (Bits == 1) {
-        for (; i + size <= n; i += size) R::keep_bits(packed + i / 8, R::load(codes + i));
+        for (; i + size <= n; i += size, packed += size / 8) R::keep_bits(packed, R::load(codes + i));
     } else if constexpr (Bits == 2 || Bits == 4) {
         const reg mask = R::all8((1 << Bits) - 1), pair = R::all16((1 << (8 + Bits)) + 1);
         const auto pairs = [&](std::size_t at) { // in 16-bit elements, of 2 * Bits bits each
             return R::add_pairs8(pair, R::both(R::load(codes + at), mask));
         };
         if constexpr (Bits == 4) {
-            for (; i + 2 * size <= n; i += 2 * size)
-                R::keep(packed + i / 2, R::order2(R::narrow(pairs(i), pairs(i + size))));
+            for (; i + 2 * size <= n; i += 2 * size, packed += size)
+                R::keep(packed, R::order2(R::narrow(pairs(i), pairs(i + size))));
         } else {
             const reg four = R::all16((1 << 12) + 1);
-            for (; i + 4 * size <= n; i += 4 * size) {
+            for (; i + 4 * size <= n; i += 4 * size, packed += size) {
                 const reg ab = R::add_pairs8(four, R::narrow(pairs(i), pairs(i + size)));
                 const reg cd = R::add_pairs8(four, R::narrow(pairs(i + 2 * size), pairs(i + 3 * size)));
-                R::keep(packed + i / 4, R::order4(R::narrow(ab, cd)));
+                R::keep(packed, R::order4(R::narrow(ab, cd)));
             }
         }
     } else {
-        const reg mask = R::all8((1 << Bits) - 1), pair = R::all16((1 << (8 + Bits)) + 1);
-        const reg four = R::all32((std::uint32_t{1} << (16 + 2 * Bits)) + 1);
-        const reg low_four = R::all64((std::uint64_t{1} << (4 * Bits)) - 1);
-        [[maybe_unused]] const reg squeeze = R::lanes(lane_pattern_of<Bits>.squeeze);
-        const auto keep_eights = [&](std::uint8_t* to, std::size_t at) { // writes a whole register
-            const reg fours = R::add_pairs16(R::add_pairs8(pair, R::both(R::load(codes + at), mask)), four);
-            const reg eights = R::pick(low_four, fours, R::template right64<32 - 4 * Bits>(fours));
-            if constexpr (requires { R::template squeeze<Bits>(eights); })
-                R::keep(to, R::template squeeze<Bits>(eights));
+        // Codes of 3 bits are joined to pairs, and the pairs of two registers taken for codes of 6.
+        constexpr int field = Bits == 3 ? 6 : Bits;
+        constexpr std::size_t step = size * field / Bits;
+        const reg mask = R::all8((1 << Bits) - 1), pair = R::all16((1 << (8 + field)) + 1);
+        const reg four = R::all32((std::uint32_t{1} << (16 + 2 * field)) + 1);
+        [[maybe_unused]] const reg pair_of_3 = R::all16((1 << (8 + Bits)) + 1);
+        [[maybe_unused]] const reg low_four = R::all64((std::uint64_t{1} << (4 * field)) - 1);
+        [[maybe_unused]] const reg squeeze = R::lanes(lane_pattern_of<field>.squeeze);
+        const auto fields = [&](std::size_t at) {
+            if constexpr (Bits == 3) {
+                const reg first = R::add_pairs8(pair_of_3, R::both(R::load(codes + at), mask));
+                const reg second = R::add_pairs8(pair_of_3, R::both(R::load(codes + at + size), mask));
+                return R::order2(R::narrow(first, second));
+            } else {
+                return R::both(R::load(codes + at), mask);
+            }
+        };
+        const auto keep_step = [&](std::uint8_t* to, std::size_t at) { // writes a whole register
+            reg whole = R::add_pairs16(R::add_pairs8(pair, fields(at)), four);
+            if constexpr (field != 6) // four of 6 are whole bytes already, of the others eight
+                whole = R::pick(low_four, whole, R::template right64<32 - 4 * field>(whole));
+            constexpr int width = field == 6 ? 4 : 8, used = width * field / 8;
+            if constexpr (requires { R::template squeeze<width, used>(whole); })
+                R::keep(to, R::template squeeze<width, used>(whole));
             else
-                R::template keep_lanes<2 * Bits>(to, R::shuffle(eights, squeeze));
+                R::template keep_lanes<2 * field>(to, R::shuffle(whole, squeeze));
         };
         // A store goes past its codes' bytes, which the codes after it must cover.
         constexpr std::size_t covered = (8 * size + Bits - 1) / Bits;
-        for (; i + covered + 8 <= n; i += size) keep_eights(packed + i / 8 * Bits, i);
-        for (; i + size <= n; i += size) {
+        for (; i + covered + 8 <= n; i += step, packed += step / 8 * Bits) keep_step(packed, i);
+        for (; i + step <= n; i += step, packed += step / 8 * Bits) {
             std::uint8_t bytes[size];
-            keep_eights(bytes, i);
-            std::memcpy(packed + i / 8 * Bits, bytes, size / 8 * Bits);
+            keep_step(bytes, i);
+            std::memcpy(packed, bytes, step / 8 * Bits);
         }
     }
     return i;
@@ -432,13 +471,10 @@ QUANT_INLINE std::size_t unpack_in_registers(const std::uint8_t* packed, std::ui
     std::size_t i = 0;
     if constexpr (Bits == 1) {
         const reg one = R::all8(is_signed ? -1 : 1);
-        for (; i + size <= n; i += size) R::keep(codes + i, R::load_bits(packed + i / 8, one));
+        for (; i + size <= n; i += size, packed += size / 8) R::keep(codes + i, R::load_bits(packed, one));
     } else if constexpr (requires(const std::uint8_t* p) { R::template load_fields<Bits>(p); }) {
-        std::uint8_t values[64]; // of every raw code with whatever stands above it
-        const int sign = is_signed ? 1 << (Bits - 1) : 0;
-        for (int raw = 0; raw < 64; ++raw)
-            values[raw] = static_cast<std::uint8_t>(((raw & ((1 << Bits) - 1)) ^ sign) - sign);
-        [[maybe_unused]] const reg table = R::load(values), mask = R::all8((1 << Bits) - 1), signs = R::all8(sign);
+        [[maybe_unused]] const reg table = R::load(code_values<Bits>[is_signed].data());
+        [[maybe_unused]] const reg mask = R::all8((1 << Bits) - 1), signs = R::all8(is_signed ? 1 << (Bits - 1) : 0);
         const auto keep_codes = [&](std::size_t at, const std::uint8_t* from) {
             const reg fields = R::template load_fields<Bits>(from);
             if constexpr (Bits <= 6)
@@ -447,30 +483,24 @@ QUANT_INLINE std::size_t unpack_in_registers(const std::uint8_t* packed, std::ui
                 R::keep(codes + at, R::less8(R::flip(R::both(fields, mask), signs), signs));
         };
         constexpr std::size_t covered = (8 * size + Bits - 1) / Bits; // a load reads whole registers
-        for (; i + covered + 8 <= n; i += size) keep_codes(i, packed + i / 8 * Bits);
-        for (; i + size <= n; i += size) {
+        for (; i + covered + 8 <= n; i += size, packed += size / 8 * Bits) keep_codes(i, packed);
+        for (; i + size <= n; i += size, packed += size / 8 * Bits) {
             std::uint8_t bytes[size] = {};
-            std::memcpy(bytes, packed + i / 8 * Bits, size / 8 * Bits);
+            std::memcpy(bytes, packed, size / 8 * Bits);
             keep_codes(i, bytes);
         }
     } else if constexpr (Bits == 2 || Bits == 4) {
-        // The value of every raw code, sign and all, from a table of 16 bytes.
-        alignas(16) std::uint8_t values[16];
-        const int sign = is_signed ? 1 << (Bits - 1) : 0;
-        for (int raw = 0; raw < 16; ++raw)
-            values[raw] = static_cast<std::uint8_t>(((raw & ((1 << Bits) - 1)) ^ sign) - sign);
-        const reg table = R::lanes(values);
+        const reg table = R::lanes(code_values<Bits>[is_signed].data());
         if constexpr (Bits == 4) {
-            const reg low = R::all16(0x000F), high = R::all16(0x0F00);
-            for (; i + size <= n; i += size) {
-                const reg bytes = R::load_as16(packed + i / 2);
-                const reg raw = R::pick(low, bytes, R::both(R::template left16<4>(bytes), high));
-                R::keep(codes + i, R::shuffle(table, raw));
+            const reg mask = R::all8(0x0F);
+            for (; n - i >= size; i += size, packed += size / 2) {
+                const reg bytes = R::load_as16(packed);
+                R::keep(codes + i, R::shuffle(table, R::either(mask, bytes, R::template left16<4>(bytes))));
             }
         } else {
             const reg mask = R::all8(3), low = R::all32(0x0000FFFF), low8 = R::all16(0x00FF);
-            for (; i + size <= n; i += size) {
-                const reg bytes = R::load_as32(packed + i / 4);
+            for (; i + size <= n; i += size, packed += size / 4) {
+                const reg bytes = R::load_as32(packed);
                 const reg fours = R::pick(low, bytes, R::template left32<12>(bytes));
                 const reg spread = R::pick(low8, fours, R::template left16<6>(fours));
                 R::keep(codes + i, R::shuffle(table, R::both(spread, mask)));
@@ -488,14 +518,38 @@ QUANT_INLINE std::size_t unpack_in_registers(const std::uint8_t* packed, std::ui
             R::keep(codes + at, R::less8(R::flip(R::pick(high, high_code, low_code), sign), sign));
         };
         constexpr std::size_t covered = (8 * size + Bits - 1) / Bits; // a load reads whole registers
-        for (; i + covered + 8 <= n; i += size) keep_codes(i, packed + i / 8 * Bits);
-        for (; i + size <= n; i += size) {
+        for (; i + covered + 8 <= n; i += size, packed += size / 8 * Bits) keep_codes(i, packed);
+        for (; i + size <= n; i += size, packed += size / 8 * Bits) {
             std::uint8_t bytes[size] = {};
-            std::memcpy(bytes, packed + i / 8 * Bits, size / 8 * Bits);
+            std::memcpy(bytes, packed, size / 8 * Bits);
             keep_codes(i, bytes);
         }
     }
     return i;
+}
+
+/// All codes of one width.
+template <class Arch, int Bits>
+#if defined(__GNUC__)
+[[gnu::noinline]] // where it is inlined, g++ keeps pointers and constants on the stack and reads them at every step
+#endif
+inline void
+pack_width(const std::uint8_t* codes, std::uint8_t* packed, std::size_t n) noexcept {
+    std::size_t done = 0;
+    using registers = typename byte_register<Arch>::type;
+    if constexpr (!std::is_void_v<registers>) done = pack_in_registers<registers, Bits>(codes, packed, n);
+    if (done != n) pack_in_words<Bits>(codes + done, packed + done / 8 * Bits, n - done);
+}
+template <class Arch, int Bits>
+#if defined(__GNUC__)
+[[gnu::noinline]]
+#endif
+inline void
+unpack_width(const std::uint8_t* packed, std::uint8_t* codes, std::size_t n, bool is_signed) noexcept {
+    std::size_t done = 0;
+    using registers = typename byte_register<Arch>::type;
+    if constexpr (!std::is_void_v<registers>) done = unpack_in_registers<registers, Bits>(packed, codes, n, is_signed);
+    if (done != n) unpack_in_words<Bits>(packed + done / 8 * Bits, codes + done, n - done, is_signed);
 }
 
 /// Calls f(std::integral_constant<int, bits>) for a width of 1 to 7.
@@ -538,12 +592,7 @@ inline void pack_codes(const Code* codes, std::uint8_t* packed, std::size_t n, u
         if (n != 0) std::memcpy(packed, codes, n);
     } else {
         const auto* from = reinterpret_cast<const std::uint8_t*>(codes); // the sign is bits like any other
-        with_width(bits, [&](auto width) {
-            std::size_t done = 0;
-            using registers = typename byte_register<Arch>::type;
-            if constexpr (!std::is_void_v<registers>) done = pack_in_registers<registers, width()>(from, packed, n);
-            pack_in_words<width()>(from + done, packed + done / 8 * width(), n - done);
-        });
+        with_width(bits, [&](auto width) { pack_width<Arch, width()>(from, packed, n); });
     }
 }
 
@@ -575,13 +624,7 @@ inline void unpack_codes(const std::uint8_t* packed, Code* codes, std::size_t n,
         if (n != 0) std::memcpy(codes, packed, n);
     } else {
         auto* to = reinterpret_cast<std::uint8_t*>(codes);
-        with_width(bits, [&](auto width) {
-            std::size_t done = 0;
-            using registers = typename byte_register<Arch>::type;
-            if constexpr (!std::is_void_v<registers>)
-                done = unpack_in_registers<registers, width()>(packed, to, n, is_signed);
-            unpack_in_words<width()>(packed + done / 8 * width(), to + done, n - done, is_signed);
-        });
+        with_width(bits, [&](auto width) { unpack_width<Arch, width()>(packed, to, n, is_signed); });
     }
 }
 
