@@ -36,8 +36,10 @@
 // Leaf helpers are always inlined: at -O0 an out-of-line copy would become a symbol shared between files of different flags.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QUANT_INLINE __forceinline
+#define QUANT_INLINE_LAMBDA
 #else
 #define QUANT_INLINE inline __attribute__((always_inline))
+#define QUANT_INLINE_LAMBDA __attribute__((always_inline)) // after the parameters of a lambda
 #endif
 
 // ---- the target this file is compiled for ---------------------------------------------------------------------------------

@@ -325,49 +325,54 @@ TEMPLATE_LIST_TEST_CASE("elements outside a range are counted exactly", "", simd
     });
 }
 
-TEMPLATE_LIST_TEST_CASE("a step of the histogram counts one block and finds the slots of the next", "",
+TEMPLATE_LIST_TEST_CASE("a step of the histogram counts one block and finds the bins of the next", "",
                         simd::compiled_archs) {
     using arch = simd::reduction_arch_t<TestType>;
     constexpr std::size_t size = simd::histogram_step_size;
-    constexpr std::uint32_t half = 64;
-    constexpr std::size_t counters = std::size_t{2} * half + simd::histogram_zero_slots;
-    std::vector<float> a = reference::gauss(size, 71), b = reference::laplace(size, 72, 0.5);
-    for (std::size_t i = 0; i < size; i += 5) a[i] = i % 2 == 0 ? 0.0f : -0.0f;
-    a[1] = 1e-45f;
-    a[2] = -1e-45f;
-    a[3] = std::nextafter(16.0f, 0.0f);
-    a[4] = -a[3];
-    const auto slots_of = [&](const std::vector<float>& x, float inverse_width) {
-        std::vector<std::int32_t> bin(size);
-        simd::histogram_bins<simd::scalar>(x.data(), size, inverse_width, half, bin.data());
-        for (std::size_t i = 0; i < size; ++i)
-            if (x[i] == 0) bin[i] = static_cast<std::int32_t>(std::size_t{2} * half + i % 16);
-        return bin;
-    };
-    std::vector<std::int32_t> first(size), second(size);
-    std::vector<std::uint32_t> even(counters), odd(counters);
-    simd::block_extremes e;
-    CHECK(simd::histogram_step<arch, true, false>(a.data(), 4.0f, half, first.data(), nullptr, nullptr, nullptr, e));
-    CHECK(e.min == a[4]);
-    CHECK(e.max == a[3]);
-    CHECK(e.count == size);
-    CHECK(first == slots_of(a, 4.0f));
-    CHECK(simd::histogram_step<arch, true, true>(b.data(), 4.0f, half, second.data(), first.data(), even.data(),
-                                                 odd.data(), e));
-    CHECK(second == slots_of(b, 4.0f));
-    CHECK(simd::histogram_step<arch, false, true>(nullptr, 4.0f, half, nullptr, second.data(), even.data(), odd.data(),
-                                                  e));
-    std::vector<std::uint32_t> expected(counters);
-    for (std::size_t i = 0; i < size; ++i)
-        ++expected[static_cast<std::size_t>(first[i])], ++expected[static_cast<std::size_t>(second[i])];
-    for (std::size_t i = 0; i < counters; ++i) CHECK(even[i] + odd[i] == expected[i]);
-    // Data that do not fit, or are not finite, are reported.
-    for (const float bad : {16.0f, -16.0f, 3e38f, inf, -inf, nan_value}) {
-        const float kept = b[777];
-        b[777] = bad;
-        CHECK(
-            !simd::histogram_step<arch, true, false>(b.data(), 4.0f, half, first.data(), nullptr, nullptr, nullptr, e));
-        b[777] = kept;
+    for (const std::uint32_t half : {4u, 64u, 32768u}) {
+        const float inverse_width = static_cast<float>(half) / 16.0f;
+        std::vector<float> a = reference::gauss(size, 71), b = reference::laplace(size, 72, 0.5);
+        for (std::size_t i = 0; i < size; i += 5) a[i] = i % 2 == 0 ? 0.0f : -0.0f;
+        a[1] = 1e-45f;
+        a[2] = -1e-45f;
+        a[3] = std::nextafter(16.0f, 0.0f);
+        a[4] = -a[3];
+        std::vector<std::uint64_t> expected(std::size_t{2} * half);
+        std::uint64_t zeros = 0;
+        for (const std::vector<float>* x : {&a, &b})
+            for (const float v : *x) {
+                const auto steps = static_cast<std::uint32_t>(std::fabs(v) * inverse_width);
+                ++expected[v < 0 ? half - 1 - steps : half + steps];
+                zeros += v == 0 ? 1 : 0;
+            }
+        std::vector<std::int32_t> first(size / 2), second(size / 2);
+        std::vector<std::uint64_t> bins(std::size_t{2} * half);
+        simd::histogram_lanes<arch> found;
+        CHECK(simd::histogram_step<arch, true, false>(a.data(), inverse_width, half, first.data(), nullptr, nullptr,
+                                                      found));
+        float lo = 0, hi = 0;
+        found.extremes.total(lo, hi);
+        CHECK(lo == a[4]);
+        CHECK(hi == a[3]);
+        CHECK(simd::histogram_step<arch, true, true>(b.data(), inverse_width, half, second.data(), first.data(),
+                                                     bins.data(), found));
+        // Data that do not fit, or are not finite, are reported and leave no trace.
+        std::vector<std::int32_t> unused(size / 2);
+        for (const float bad : {16.0f, -16.0f, 3e38f, -3e38f, inf, -inf, nan_value, -nan_value})
+            for (const std::size_t at : {std::size_t{0}, std::size_t{777}, size - 1}) {
+                std::vector<float> c = b;
+                c[at] = bad;
+                CHECK(!simd::histogram_step<arch, true, false>(c.data(), inverse_width, half, unused.data(), nullptr,
+                                                               nullptr, found));
+            }
+        CHECK(simd::histogram_step<arch, false, true>(nullptr, inverse_width, half, nullptr, second.data(), bins.data(),
+                                                      found));
+        CHECK(found.settle(bins.data(), half) == zeros);
+        CHECK(bins == expected);
+        CHECK(found.settle(bins.data(), half) == 0);
+        found.extremes.total(lo, hi);
+        CHECK(lo == a[4]);
+        CHECK(hi == a[3]);
     }
 }
 

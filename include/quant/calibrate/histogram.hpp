@@ -49,18 +49,16 @@ public:
     /// Goes on from a saved state.
     explicit histogram_observer(const histogram_state<Bins>& state) noexcept : state_(state) {}
 
-    /// Takes in every element. One pass, no allocation; calls with many dense floats use 9 * Bins bytes of stack for counters.
+    /// Takes in every element. One pass, no allocation, 8 KiB of stack.
     /// Bit-exact for any split, order, layout and architecture.
     template <class X>
         requires detail::real_viewable<X>
     void observe(const X& x) noexcept {
         simd::for_each_run(detail::view_const(x), [&](const float* p, std::size_t n) {
             std::size_t done = 0;
-            if constexpr (has_fast_tables) {
-                if (n >= 4 * Bins && n >= simd::histogram_step_size) {
-                    done = n - n % simd::histogram_step_size;
-                    observe_through_tables(p, done);
-                }
+            if constexpr (has_steps) {
+                done = n - n % simd::histogram_step_size;
+                observe_steps(p, done);
             }
             for (; done < n; done += simd::tile_size)
                 observe_tile(p + done, n - done < simd::tile_size ? n - done : simd::tile_size);
@@ -104,8 +102,8 @@ public:
 
 private:
     using arch = simd::reduction_arch_t<simd::native>;
-    /// Not where one element runs at a time, as on microcontrollers, and not where the tables would leave the first cache.
-    static constexpr bool has_fast_tables = !simd::is_scalar<arch> && Bins <= 4096;
+    /// Not where one element runs at a time, as on microcontrollers; two bins fit a word of 32 bits.
+    static constexpr bool has_steps = !simd::is_scalar<arch> && Bins <= (std::size_t{1} << 16);
 
     [[nodiscard]] float inverse_width() const noexcept {
         return std::bit_cast<float>(static_cast<std::uint32_t>(127 - state_.exponent) << 23);
@@ -127,50 +125,44 @@ private:
         }
     }
 
-    /// Two tables of small counters, a power of two of elements below 2^32 and a multiple of histogram_step_size.
-    struct tables {
-        std::uint32_t even[Bins + simd::histogram_zero_slots] = {};
-        std::uint32_t odd[Bins + simd::histogram_zero_slots] = {};
-    };
-
-    void add_and_clear(tables& t) noexcept {
-        std::uint64_t zeros = 0;
-        for (std::size_t b = Bins; b < Bins + simd::histogram_zero_slots; ++b) zeros += t.even[b] + t.odd[b];
-        state_.zeros += zeros;
-        state_.bins[half] += zeros;
-        for (std::size_t b = 0; b < Bins; ++b) state_.bins[b] += std::uint64_t{t.even[b]} + t.odd[b];
-        t = {};
-    }
-
-    void observe_through_tables(const float* p, std::size_t n) noexcept {
+    /// n elements, a multiple of histogram_step_size.
+    void observe_steps(const float* p, std::size_t n) noexcept {
         constexpr std::size_t step = simd::histogram_step_size;
         constexpr auto middle = static_cast<std::uint32_t>(half);
-        tables t;
-        std::int32_t slots[2][step];
-        const std::int32_t* pending = nullptr; // slots still to be counted
+        std::uint64_t* const bins = state_.bins.data();
+        simd::histogram_lanes<arch> found;
+        std::uint32_t taken = 0;
+        const auto settle = [&] {
+            if (taken == 0) return;
+            simd::block_extremes all;
+            found.extremes.total(all.min, all.max);
+            include(taken, all.min, all.max);
+            state_.zeros += found.settle(bins, middle);
+            found.extremes = {};
+            taken = 0;
+        };
+        alignas(64) std::int32_t words[2][step / 2]; // a store across two lines of the cache takes twice as long
+        const std::int32_t* pending = nullptr;       // bins still to be counted
         for (std::size_t i = 0; i < n; i += step) {
-            std::int32_t* next = pending == slots[0] ? slots[1] : slots[0];
-            simd::block_extremes block;
-            const bool counted = pending != nullptr
-                                     ? simd::histogram_step<arch, true, true>(p + i, inverse_width(), middle, next,
-                                                                              pending, t.even, t.odd, block)
-                                     : simd::histogram_step<arch, true, false>(p + i, inverse_width(), middle, next,
-                                                                               nullptr, nullptr, nullptr, block);
+            std::int32_t* next = pending == words[0] ? words[1] : words[0];
+            const float scale = inverse_width();
+            const bool counted =
+                pending != nullptr
+                    ? simd::histogram_step<arch, true, true>(p + i, scale, middle, next, pending, bins, found)
+                    : simd::histogram_step<arch, true, false>(p + i, scale, middle, next, nullptr, nullptr, found);
             pending = next;
             if (counted) {
-                include(block.count, block.min, block.max);
+                taken += static_cast<std::uint32_t>(step);
             } else {
                 // The bins must grow first, or something is not finite.
-                add_and_clear(t);
+                settle();
                 observe_tile(p + i, step);
                 pending = nullptr;
             }
         }
-        if (pending != nullptr) {
-            simd::block_extremes none;
-            simd::histogram_step<arch, false, true>(nullptr, 0, middle, nullptr, pending, t.even, t.odd, none);
-        }
-        add_and_clear(t);
+        if (pending != nullptr)
+            simd::histogram_step<arch, false, true>(nullptr, 0, middle, nullptr, pending, bins, found);
+        settle();
     }
 
     /// The smallest legal k with magnitude < half * 2^k.

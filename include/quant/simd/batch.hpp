@@ -99,10 +99,14 @@ QUANT_INLINE bool either(bool a, bool b) noexcept { return a || b; }
 /// Toward zero, of |x| < 2^31.
 QUANT_INLINE float truncate(float x) noexcept { return static_cast<float>(static_cast<int>(x)); }
 
-/// Toward zero as an integer; any integer for what does not fit one.
+/// Toward zero as an integer; for NaN and for what does not fit one, any integer of 2^30 and more in magnitude.
 QUANT_INLINE std::int32_t truncated(float x) noexcept {
-    return magnitude(x) < 0x1p31f ? static_cast<std::int32_t>(x) : 0; // false for NaN
+    return magnitude(x) < 0x1p30f ? static_cast<std::int32_t>(x) : -(std::int32_t{1} << 30); // false for NaN
 }
+/// Two integers below 2^16 in one.
+QUANT_INLINE std::int32_t two_halves(std::int32_t low, std::int32_t high) noexcept { return low | (high << 16); }
+/// Whether any lane has a bit of `bits`.
+QUANT_INLINE bool any_bit(std::int32_t x, std::int32_t bits) noexcept { return (x & bits) != 0; }
 /// -1 for a set sign bit, else 0.
 QUANT_INLINE std::int32_t sign_mask(float x) noexcept { return std::bit_cast<std::int32_t>(x) >> 31; }
 QUANT_INLINE std::int32_t choose_int(bool condition, std::int32_t yes, std::int32_t no) noexcept {
@@ -287,13 +291,36 @@ template <class Arch> QUANT_INLINE xsimd::batch<float, Arch> truncate(const xsim
     return xsimd::to_float(xsimd::to_int(x));
 }
 template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> choose_int(const xsimd::batch_bool<float, Arch>& condition,
+                                                         const xsimd::batch<std::int32_t, Arch>& yes,
+                                                         const xsimd::batch<std::int32_t, Arch>& no) noexcept {
+    return xsimd::select(xsimd::batch_bool_cast<std::int32_t>(condition), yes, no);
+}
+template <class Arch>
 QUANT_INLINE xsimd::batch<std::int32_t, Arch> truncated(const xsimd::batch<float, Arch>& x) noexcept {
 #if defined(__AVX512F__)
     if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
         return _mm512_maskz_cvttps_epi32(0xFFFF, x); // the same instruction, and as above without a false warning
     else
 #endif
+        if constexpr (converts_invalid_to_lowest<Arch>)
         return xsimd::to_int(x);
+    else // a NaN may convert to 0
+        return choose_int(x == x, xsimd::to_int(x), xsimd::batch<std::int32_t, Arch>(-(std::int32_t{1} << 30)));
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> two_halves(const xsimd::batch<std::int32_t, Arch>& low,
+                                                         const xsimd::batch<std::int32_t, Arch>& high) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return low | xsimd::batch<std::int32_t, Arch>(_mm512_maskz_slli_epi32(0xFFFF, high, 16));
+    else
+#endif
+        return low | (high << 16);
+}
+template <class Arch> QUANT_INLINE bool any_bit(const xsimd::batch<std::int32_t, Arch>& x, std::int32_t bits) noexcept {
+    using integers = xsimd::batch<std::int32_t, Arch>;
+    return xsimd::any((x & integers(bits)) != integers(0));
 }
 template <class Arch>
 QUANT_INLINE xsimd::batch<std::int32_t, Arch> sign_mask(const xsimd::batch<float, Arch>& x) noexcept {
@@ -303,12 +330,6 @@ QUANT_INLINE xsimd::batch<std::int32_t, Arch> sign_mask(const xsimd::batch<float
     else
 #endif
         return xsimd::bitwise_cast<std::int32_t>(x) >> 31;
-}
-template <class Arch>
-QUANT_INLINE xsimd::batch<std::int32_t, Arch> choose_int(const xsimd::batch_bool<float, Arch>& condition,
-                                                         const xsimd::batch<std::int32_t, Arch>& yes,
-                                                         const xsimd::batch<std::int32_t, Arch>& no) noexcept {
-    return xsimd::select(xsimd::batch_bool_cast<std::int32_t>(condition), yes, no);
 }
 template <class Arch>
     requires(!std::same_as<Arch, scalar>)

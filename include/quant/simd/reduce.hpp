@@ -71,7 +71,9 @@ template <class Arch> inline constexpr std::size_t double_parts = virtual_lanes 
 
 /// f(0) ... f(N - 1) with constants, so that arrays they index can live in registers.
 template <std::size_t N, class F> QUANT_INLINE void unrolled(F&& f) noexcept {
-    [&f]<std::size_t... K>(std::index_sequence<K...>) { (f(std::integral_constant<std::size_t, K>{}), ...); }
+    [&f]<std::size_t... K>(std::index_sequence<K...>) QUANT_INLINE_LAMBDA {
+        (f(std::integral_constant<std::size_t, K>{}), ...);
+    }
     (std::make_index_sequence<N>{});
 }
 
@@ -536,69 +538,105 @@ inline void histogram_bins(const float* p, std::size_t n, float inverse_width, s
 
 /// Elements that histogram_step takes at once.
 inline constexpr std::size_t histogram_step_size = 1024;
-/// Counters of a table for histogram_step beyond those of the bins: zeros are counted there, each lane by itself, because
-/// increments of one counter wait for each other and zeros are what a tensor has many of.
-inline constexpr std::size_t histogram_zero_slots = virtual_lanes;
 
-/// Two steps of a pipeline, whose halves keep different parts of a core busy: the slots of one block of 1024 elements are
+/// What the steps of a histogram find beside the counts.
+template <class Arch> struct histogram_lanes {
+    detail::extreme_lanes<Arch> extremes;
+    /// Increments of one counter wait for each other, and zeros are what a tensor has many of: those of lane k are counted in
+    /// bin stand_in(k), and here, until `settle` puts them where they belong.
+    detail::count_lanes<Arch> zeros[detail::float_parts<Arch>];
+
+    [[nodiscard]] static constexpr std::int32_t stand_in(std::size_t lane, std::uint32_t half) noexcept {
+        return static_cast<std::int32_t>(static_cast<std::uint32_t>(lane) * (2 * half / virtual_lanes));
+    }
+    /// Moves the zeros to their bin and returns their number.
+    std::uint64_t settle(std::uint64_t* bins, std::uint32_t half) noexcept {
+        std::uint64_t total = 0;
+        std::int32_t count[virtual_lanes];
+        for (std::size_t k = 0; k < detail::float_parts<Arch>; ++k) {
+            put(count + k * pack_of<float, Arch>::size, zeros[k].part);
+            zeros[k] = {};
+        }
+        for (std::size_t k = 0; k < virtual_lanes; ++k) {
+            const auto n = static_cast<std::uint64_t>(count[k]);
+            bins[stand_in(k, half)] -= n;
+            total += n;
+        }
+        bins[half] += total;
+        return total;
+    }
+};
+
+/// Two steps of a pipeline, whose halves keep different parts of a core busy: the bins of one block of 1024 elements are
 /// computed while those of the block before are counted.
-/// p        1024 elements (Compute); their slots go to `next`: the bin of histogram_bins, or 2 * half + lane for a zero
-/// current  slots to count (Count), taking turns in the two tables of 2 * half + histogram_zero_slots counters
-/// extremes takes in those of p. Returns whether all of p was finite and |x| * inverse_width < half, without which the
-///          slots mean nothing.
+/// p        1024 elements (Compute); their bins go to `next`, two to a word, in any order
+/// current  words whose bins are to be counted (Count)
+/// half     a power of two up to 2^15
+/// found    takes in the elements of p. Returns whether all were finite and |x| * inverse_width < half; if not, the words mean
+///          nothing and `found` is as before.
 template <class Arch, bool Compute, bool Count>
 #if defined(__GNUC__)
 __attribute__((noinline))
 #endif
 inline bool
 histogram_step(const float* p, float inverse_width, std::uint32_t half, std::int32_t* next, const std::int32_t* current,
-               std::uint32_t* even, std::uint32_t* odd, block_extremes& out) noexcept {
+               std::uint64_t* bins, histogram_lanes<Arch>& found) noexcept {
     using floats = pack<float, Arch>;
-    constexpr std::size_t width = pack_of<float, Arch>::size, stride = 2 * virtual_lanes;
-    static_assert(virtual_lanes % width == 0);
-    std::int32_t zero_slot[virtual_lanes];
-    for (std::size_t k = 0; k < virtual_lanes; ++k) zero_slot[k] = static_cast<std::int32_t>(std::size_t{2} * half + k);
+    using integers = pack<std::int32_t, Arch>;
+    constexpr std::size_t width = pack_of<float, Arch>::size, parts = detail::float_parts<Arch>;
+    std::int32_t zero_bin[virtual_lanes];
+    for (std::size_t k = 0; k < virtual_lanes; ++k) zero_bin[k] = histogram_lanes<Arch>::stand_in(k, half);
+    integers stand_in[parts];
+    for (std::size_t k = 0; k < parts; ++k) stand_in[k] = load_int<Arch>(zero_bin + k * width);
     const floats scale(inverse_width), zero(0.0f);
-    const pack<std::int32_t, Arch> middle(static_cast<std::int32_t>(half));
-    detail::extreme_lanes<Arch> extremes;
-    floats watched(0.0f);
-#if defined(__clang__)
-#pragma clang loop unroll(disable)
-#endif
-    for (std::size_t i = 0; i < histogram_step_size; i += stride) {
-        if constexpr (Compute) {
-            for (std::size_t k = 0; k < stride; k += width) {
-                const floats x = held(load<Arch>(p + i + k));
-                // Truncated toward zero, and one less below zero: the bins there are mirrored.
-                const auto slot = truncated(x * scale) + sign_mask(x) + middle;
-                put(next + i + k, choose_int(x == zero, load_int<Arch>(zero_slot + k % virtual_lanes), slot));
-                extremes.low = quick_smaller(extremes.low, x);
-                extremes.high = quick_larger(extremes.high, x);
-                watched = watch(watched, x, zero);
-            }
-        }
+    const integers middle(static_cast<std::int32_t>(half));
+    histogram_lanes<Arch> lanes = found;
+    integers all_bins(0);
+    // Truncated toward zero, and one less below zero: the bins there are mirrored.
+    [[maybe_unused]] const auto bin_of = [&](std::size_t at, auto k) QUANT_INLINE_LAMBDA {
+        const floats x = held(load<Arch>(p + at));
+        const integers bin = truncated(x * scale) + sign_mask(x) + middle;
+        const auto is_nought = x == zero;
+        all_bins = all_bins | bin;
+        lanes.extremes.low = quick_smaller(lanes.extremes.low, x);
+        lanes.extremes.high = quick_larger(lanes.extremes.high, x);
+        lanes.zeros[k].add(is_nought);
+        return choose_int(is_nought, stand_in[k], bin);
+    };
+    const auto count = [&](std::size_t from, std::size_t to) QUANT_INLINE_LAMBDA {
         if constexpr (Count) {
-            // Unrolled into as many instructions as there are slots, this loop takes three times as long.
+            constexpr std::size_t words = width < 4 ? 1 : 2;
+            // Unrolled into as many instructions as there are words, this loop takes three times as long.
 #if defined(__clang__)
 #pragma clang loop unroll(disable) vectorize(disable)
 #elif defined(__GNUC__)
 #pragma GCC unroll 1
 #endif
-            for (std::size_t k = i; k < i + stride; k += 4) {
-                ++even[current[k]];
-                ++odd[current[k + 1]];
-                ++even[current[k + 2]];
-                ++odd[current[k + 3]];
-            }
+            for (std::size_t k = from; k < to; k += words)
+                detail::unrolled<words>([&](auto j) QUANT_INLINE_LAMBDA {
+                    const auto two = static_cast<std::uint32_t>(current[k + j]);
+                    ++bins[two & 0xFFFFu];
+                    ++bins[two >> 16];
+                });
         }
+    };
+#if defined(__clang__)
+#pragma clang loop unroll(disable)
+#endif
+    for (std::size_t i = 0; i < histogram_step_size; i += 2 * virtual_lanes) {
+        detail::unrolled<parts>([&](auto k) QUANT_INLINE_LAMBDA {
+            const std::size_t first = i + k * width, at = i / 2 + k * width, middle_word = at + width / 2;
+            [[maybe_unused]] integers low(0);
+            if constexpr (Compute) low = bin_of(first, k);
+            count(at, middle_word); // in small portions, so that the one is never far from the other
+            if constexpr (Compute) put(next + at, two_halves(low, bin_of(first + virtual_lanes, k)));
+            count(middle_word, at + width);
+        });
     }
     if constexpr (!Compute) return true;
-    out = {};
-    if (!is_zero(watched)) return false;
-    out.count = static_cast<std::uint32_t>(histogram_step_size);
-    extremes.total(out.min, out.max);
-    const float limit = static_cast<float>(half), above = out.max * inverse_width, below = -out.min * inverse_width;
-    return above < limit && below < limit;
+    if (any_bit(all_bins, ~static_cast<std::int32_t>(2 * half - 1))) return false;
+    found = lanes;
+    return true;
 }
 
 } // namespace simd
