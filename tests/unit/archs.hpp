@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The instruction sets compiled into the tests, as the type list that TEMPLATE_LIST_TEST_CASE takes.
+// The instruction sets compiled into the tests, as the type list that TEMPLATE_LIST_TEST_CASE takes. Where the
+// sanitizers make one instruction set compile for minutes, the gate takes only the widest; .ci/full takes them all.
 
 #include <quant/simd/arch.hpp>
 #include <tuple>
@@ -9,6 +10,10 @@ namespace test {
 
 template <class List> struct as_tuple;
 template <class... Arch> struct as_tuple<quant::arch::list<Arch...>> { using type = std::tuple<Arch...>; };
+#if defined(QUANT_TEST_NATIVE_ARCH_ONLY)
+using archs = std::tuple<quant::simd::native>;
+#else
 using archs = as_tuple<quant::simd::compiled_archs>::type;
+#endif
 
 } // namespace test
