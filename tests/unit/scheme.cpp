@@ -140,6 +140,28 @@ TEST_CASE("Every clipping composes with every granularity and restores within it
     over(aciq(prior::laplace, aciq_mode::empirical));
 }
 
+TEST_CASE("The empirical clipping of a scheme is the recursion on the data, whatever the size") {
+    const auto clipping = aciq(prior::laplace, aciq_mode::empirical);
+    for (const std::size_t n : {std::size_t{1000}, std::size_t{4096}, std::size_t{20000}}) {
+        const auto w = weights(1, n, 9);
+        const tensor_statistics of_w = measure_statistics(w);
+        for (const code_format format : {int2, int4, int8.narrow()}) {
+            const auto chosen = choose_params(view(w, n), format, mapping::symmetric, clipping);
+            const auto range = clipping.clip_empirical(of_w, format, empirical_tail(w, format));
+            REQUIRE(chosen);
+            REQUIRE(range);
+            const double scale = (range->hi - range->lo) / static_cast<double>(format.qmax() - format.qmin());
+            CHECK(std::fabs(static_cast<double>(chosen->scale) / scale - 1.0) < 1e-6);
+            CHECK(chosen->zero_point == 0);
+        }
+    }
+    const auto some = weights(1, 5000, 10);
+    const auto s = choose_params(view(some, 5000), uint4, mapping::symmetric, clipping).status();
+    CHECK(s.code == errc::statistics_mismatch); // before or after the ReLU?
+    const std::vector<float> nothing(5000);
+    CHECK(choose_params(view(nothing, 5000), int4, mapping::symmetric, clipping)->scale == 1.0f);
+}
+
 TEST_CASE("Rounding and scaling parts reach the kernels") {
     const auto w = weights(4, 64, 4);
     const auto v = view(w, 4, 64);

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <quant/calibrate/bit_allocation.hpp>
+#include <quant/calibrate/empirical.hpp>
 #include <quant/calibrate/histogram.hpp>
 #include <quant/calibrate/moments.hpp>
 #include <quant/quantize/quantize.hpp>
@@ -86,8 +87,8 @@ template <class... Parts> [[nodiscard]] inline auto make_plan(const scheme<Parts
 /// clipping  minmax, percentile(...), mse_optimal, entropy or aciq(...)
 /// taken     for ACIQ on unsigned formats: whether src holds values from before or after the ReLU
 /// An empty or all-zero tensor gives scale 1. Errors: those of the clipping and of choose_params(clip_range, ...).
-/// Cost: min-max one pass, ACIQ two (empirical: about ten more), the histogram-based ones one pass and a search, with a histogram
-/// of 16 KiB on the stack.
+/// Cost: min-max one pass, ACIQ two, empirical too (below 4096 elements, where tables cost more than passes, about twelve), the
+/// histogram-based ones one pass and a search. Histograms have 16 KiB on the stack, the empirical one 40 KiB more.
 template <viewable Src, class Clipping>
     requires(real_element<element_of_t<Src>>&& detail::kind_of<Clipping> == detail::part_kind::clipping)
 [[nodiscard]] inline result<affine_params> choose_params(const Src& src, code_format format, mapping map,
@@ -99,6 +100,9 @@ template <viewable Src, class Clipping>
             observer.observe(src);
             return clipping.clip(observer, format, map);
         } else if constexpr (std::same_as<Clipping, aciq_clipping>) {
+            constexpr std::size_t enough_for_tables = 4096;
+            if (clipping.mode == aciq_mode::empirical && src.size() >= enough_for_tables)
+                return clip_empirical(src, format, taken);
             const tensor_statistics statistics_of_src = measure_statistics(src, taken);
             if (clipping.mode == aciq_mode::empirical)
                 return clipping.clip_empirical(statistics_of_src, format, empirical_tail(src, format, taken));
