@@ -92,11 +92,14 @@ template <unsigned Bits> void unpack_loop(row& r) {
 }
 
 template <unsigned Bits> void add_kernels() {
-    for_each_arch([]<class Arch> {
+    const auto of = []<class Arch> {
         const std::string width = "int" + std::to_string(Bits);
         add_kernel<traffic<8, 8, Bits>, Arch>("pack/s8_" + width + "/none", pack_kernel<Arch, Bits>, cache_sizes);
         add_kernel<traffic<8, Bits, 8>, Arch>("unpack/" + width + "_s8/none", unpack_kernel<Arch, Bits>, cache_sizes);
-    });
+    };
+    for_each_arch(of);
+    // A processor may have more for bytes than any of them (AVX-512 VBMI, with -march=native).
+    if constexpr (!std::is_same_v<simd::native, widest>) of.template operator()<simd::native>();
 }
 template <unsigned Bits> void add_width() {
     const std::string width = "int" + std::to_string(Bits);

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iterator>
 #include <limits>
 #include <quant/core/random.hpp>
 #include <quant/groups.hpp>
@@ -316,6 +317,39 @@ TEMPLATE_LIST_TEST_CASE("lane maxima: the tree gives what the loop gives, on any
     }
 }
 #endif
+
+TEST_CASE("groups: codes past the caches are the same, at any address, with nothing beside them", "[groups]") {
+    constexpr std::size_t most = 9000, room = most + 256;
+    std::vector<float> x;
+    for (std::size_t i = 0; i < most; ++i) x.push_back(quant::random_uniform(8, 0, i) - 0.5f);
+    alignas(64) static std::byte there[room], expected[room];
+    const auto compare = [&](std::size_t n, std::size_t group_size, std::size_t offset, code_format format, auto code) {
+        using element = decltype(code); // std::byte: the stream
+        const std::span source(x.data(), n);
+        std::vector<float> scales(n / group_size + 1);
+        const std::span own(scales.data(), (n + group_size - 1) / group_size);
+        const auto run = [&](std::byte(&to)[room], quant::store_policy stores) {
+            std::fill(std::begin(to), std::end(to), std::byte{0x5A});
+            const std::span codes(reinterpret_cast<element*>(to + offset), n);
+            return static_cast<bool>(
+                quant::quantize_groups(source, codes, own, format, group_size, {.stores = stores}));
+        };
+        bool ok = run(expected, quant::store_policy::cached);
+        ok = run(there, quant::store_policy::streaming) && ok;
+        return ok && std::equal(std::begin(there), std::end(there), std::begin(expected));
+    };
+    int wrong = 0;
+    for (const std::size_t group_size : {32u, 7u, 256u, 5000u})
+        for (const std::size_t n : {1u, 63u, 64u, 65u, 1100u, 4096u, 9000u})
+            for (const std::size_t offset : {0u, 1u, 32u, 63u, 64u, 100u}) {
+                wrong += !compare(n, group_size, offset, quant::int8, std::int8_t{});
+                wrong += !compare(n, group_size, offset, quant::int4, std::byte{});
+                wrong += !compare(n, group_size, offset, quant::uint3, std::byte{});
+                wrong += !compare(n / 2, group_size, offset / 2 * 2, quant::int16, std::int16_t{});
+                wrong += !compare(n / 2, group_size, offset, quant::int8, std::byte{});
+            }
+    CHECK(wrong == 0);
+}
 
 #if defined(QUANT_TEST_HAS_FORK) && QUANT_ASSERT_LEVEL >= 1
 TEST_CASE("groups: reals, codes and scales in one place are a broken precondition", "[groups]") {

@@ -8,6 +8,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <quant/core/random.hpp>
 #include <quant/packing.hpp>
@@ -358,6 +359,28 @@ TEST_CASE("the packed verbs refuse what they cannot do", "[packing]") {
     const quant::tensor_view<float, 1> twice(back.data(), {10}, {0});
     CHECK(refused(quant::dequantize_packed(packed, twice, p), errc::overlapping, "dst"));
     CHECK(quant::quantize_packed(std::vector<float>{}, packed, p));
+}
+
+TEST_CASE("a stream past the caches is the same, at any address, with nothing beside it", "[packing]") {
+    constexpr std::size_t most = 9000;
+    const auto x = some_values<float>(most);
+    alignas(64) static std::uint8_t there[2 * most + 256], expected[2 * most + 256];
+    int wrong = 0;
+    for (const unsigned bits : {1u, 3u, 4u, 8u, 16u})
+        for (const std::size_t n : {0u, 1u, 63u, 64u, 130u, 2048u, 4100u, 9000u})
+            for (const std::size_t offset : {0u, 1u, 32u, 63u, 64u, 100u}) {
+                const quant::affine_params p{0.25f, 0, code_format{static_cast<std::uint8_t>(bits), false}};
+                const auto run = [&](auto& to, quant::store_policy stores) {
+                    std::fill(std::begin(to), std::end(to), std::uint8_t{0x5A});
+                    const auto packed = std::span(to).subspan(offset);
+                    return static_cast<bool>(
+                        quant::quantize_packed(std::span(x).first(n), packed, p, {.stores = stores}));
+                };
+                wrong += !run(expected, quant::store_policy::cached);
+                wrong += !run(there, quant::store_policy::streaming);
+                wrong += !std::equal(std::begin(there), std::end(there), std::begin(expected));
+            }
+    CHECK(wrong == 0);
 }
 
 #if defined(QUANT_TEST_HAS_FORK) && QUANT_ASSERT_LEVEL >= 1

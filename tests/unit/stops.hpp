@@ -4,6 +4,7 @@
 
 #if __has_include(<sys/wait.h>)
 #include <csignal>
+#include <initializer_list>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>

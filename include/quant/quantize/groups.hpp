@@ -35,37 +35,40 @@ QUANT_BEGIN_TARGET
 namespace detail {
 
 inline constexpr std::size_t group_tile = 16 * simd::widest_group; ///< the largest block of groups
+static_assert(group_tile <= largest_put);
 
-/// Where the codes of groups go: one per element.
+/// Where the codes of groups go: one per element, bytes past the caches if `stream`.
 template <code_storage Code> class element_sink {
 public:
     using code_type = Code;
-    explicit element_sink(Code* codes) noexcept : codes_(codes) {}
+    element_sink(Code* codes, bool stream) noexcept
+        : codes_(reinterpret_cast<std::uint8_t*>(codes), stream && sizeof(Code) == 1) {}
     [[nodiscard]] QUANT_INLINE bool takes_blocks() const noexcept { return sizeof(Code) == 1; }
-    [[nodiscard]] QUANT_INLINE Code* room(std::size_t) noexcept { return codes_; }
-    QUANT_INLINE void done(std::size_t n) noexcept { codes_ += n; }
+    [[nodiscard]] QUANT_INLINE Code* room(std::size_t) noexcept { return reinterpret_cast<Code*>(codes_.room()); }
+    QUANT_INLINE void done(std::size_t n) noexcept { codes_.advance(n * sizeof(Code)); }
     template <class Real>
     void quantize(const Real* x, std::size_t n, const affine_params& params, const quantize_options& options,
                   std::uint64_t index) noexcept {
-        simd::quantize(x, codes_, n, simd::uniform_params{params}, options, {index, 1});
-        codes_ += n;
+        for (std::size_t i = 0; i < n; i += group_tile) {
+            const std::size_t count = n - i < group_tile ? n - i : group_tile;
+            simd::quantize(x + i, room(count), count, simd::uniform_params{params}, options, {index + i, 1});
+            done(count);
+        }
     }
-    void finish() noexcept {}
+    void finish() noexcept { codes_.finish(); }
 
 private:
-    Code* codes_;
+    simd::byte_destination<group_tile> codes_;
 };
 
 /// The same into a dense stream.
 template <code_storage Code> class stream_sink {
 public:
     using code_type = Code;
-    stream_sink(std::uint8_t* packed, unsigned bits) noexcept : writer_(packed, bits), bits_(bits) {}
+    stream_sink(std::uint8_t* packed, unsigned bits, bool stream) noexcept : writer_(packed, bits, stream) {}
     [[nodiscard]] QUANT_INLINE bool takes_blocks() const noexcept { return sizeof(Code) == 1 && writer_.on_byte(); }
     [[nodiscard]] QUANT_INLINE Code* room(std::size_t) noexcept { return tile_; }
-    QUANT_INLINE void done(std::size_t n) noexcept { // a block is a multiple of 8 codes
-        simd::pack_codes(tile_, writer_.take(n / 8 * bits_), n, bits_);
-    }
+    QUANT_INLINE void done(std::size_t n) noexcept { writer_.put(tile_, n); } // a block is a multiple of 8 codes
     template <class Real>
     void quantize(const Real* x, std::size_t n, const affine_params& params, const quantize_options& options,
                   std::uint64_t index) noexcept {
@@ -76,11 +79,10 @@ public:
             i += count;
         }
     }
-    void finish() noexcept { writer_.flush(); }
+    void finish() noexcept { writer_.finish(); }
 
 private:
     packed_writer<Code> writer_;
-    unsigned bits_;
     Code tile_[group_tile];
 };
 
@@ -167,7 +169,7 @@ template <class T, std::size_t Rank>
 template <real_element T, std::size_t Rank, class Sink>
 [[nodiscard]] inline status quantize_group_rows(const tensor_view<const T, Rank>& src, std::size_t group_size,
                                                 code_format format, const quantize_options& options, float* scales,
-                                                Sink sink) noexcept {
+                                                Sink& sink) noexcept {
     const std::size_t row = group_row(src, group_size);
     for (std::size_t i = 0; i < src.size(); i += row)
         if (const status s = quantize_group_row(src.data() + i, row, i, group_size, format, options, scales, sink); !s)
@@ -226,13 +228,17 @@ template <real_element T, std::size_t Rank, class Code, std::size_t CodeRank>
     if (src.empty()) return {};
     QUANT_EXPECTS(groups_apart(src, codes, scales, format), apart_text);
     status outcome{};
+    quantize_options own = options; // single groups go to wherever the sink says
+    own.stores = store_policy::cached;
+    const bool stream = simd::use_streaming(codes.size() * sizeof(Code), options.stores);
     if constexpr (std::same_as<Code, std::byte>) {
         with_code_type(format, [&]<class Wide>(Wide) {
-            outcome = quantize_group_rows(src, group_size, format, options, scales.data(),
-                                          stream_sink<Wide>(as_octets(codes.data()), format.bits));
+            stream_sink<Wide> sink(as_octets(codes.data()), format.bits, stream);
+            outcome = quantize_group_rows(src, group_size, format, own, scales.data(), sink);
         });
     } else {
-        outcome = quantize_group_rows(src, group_size, format, options, scales.data(), element_sink(codes.data()));
+        element_sink<Code> sink(codes.data(), stream);
+        outcome = quantize_group_rows(src, group_size, format, own, scales.data(), sink);
     }
     return outcome;
 }

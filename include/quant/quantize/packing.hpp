@@ -37,11 +37,12 @@ template <core_detail::byte_like Byte> QUANT_INLINE const std::uint8_t* as_octet
 }
 
 inline constexpr std::size_t code_tile = 2048; ///< codes between real values and the stream: whole bytes at every width
+inline constexpr std::size_t largest_put = 4096; ///< codes that packed_writer::put takes at a time
 
-/// Codes in, bits out, in order.
+/// Codes in, bits out, in order. Stream: past the caches.
 template <code_storage Code> class packed_writer {
 public:
-    packed_writer(std::uint8_t* packed, unsigned bits) noexcept : packed_(packed), bits_(bits) {}
+    packed_writer(std::uint8_t* packed, unsigned bits, bool stream) noexcept : packed_(packed, stream), bits_(bits) {}
     /// Where the next codes belong, at most space() of them; advance(n) after writing n.
     [[nodiscard]] QUANT_INLINE Code* codes() noexcept { return tile_ + fill_; }
     [[nodiscard]] QUANT_INLINE std::size_t space() const noexcept { return code_tile - fill_; }
@@ -49,24 +50,29 @@ public:
         fill_ += n;
         if (fill_ == code_tile) flush();
     }
-    /// Writes what is there. Only the last one may end within a byte.
-    void flush() noexcept {
-        simd::pack_codes(tile_, packed_, fill_, bits_);
-        packed_ += fill_ * bits_ / 8;
-        fill_ = 0;
-    }
     /// Whether the next code begins a byte of the stream that follows what has been written.
     [[nodiscard]] QUANT_INLINE bool on_byte() const noexcept { return fill_ * bits_ % 8 == 0; }
-    /// The stream itself, for a kernel that writes `n` whole bytes. Precondition: on_byte().
-    [[nodiscard]] std::uint8_t* take(std::size_t n) noexcept {
+    /// n codes that are whole bytes, from another array. Precondition: on_byte().
+    QUANT_INLINE void put(const Code* codes, std::size_t n) noexcept {
         if (fill_ != 0) flush();
-        std::uint8_t* const at = packed_;
-        packed_ += n;
-        return at;
+        pack(codes, n);
+    }
+    void finish() noexcept {
+        flush();
+        packed_.finish();
     }
 
 private:
-    std::uint8_t* packed_;
+    /// Writes what is there. Only the last one may end within a byte.
+    void flush() noexcept {
+        pack(tile_, fill_);
+        fill_ = 0;
+    }
+    QUANT_INLINE void pack(const Code* codes, std::size_t n) noexcept {
+        simd::pack_codes(codes, packed_.room(), n, bits_);
+        packed_.advance((n * bits_ + 7) / 8);
+    }
+    simd::byte_destination<sizeof(Code) * largest_put> packed_;
     unsigned bits_;
     std::size_t fill_ = 0;
     Code tile_[code_tile];
@@ -189,9 +195,11 @@ QUANT_INLINE void in_pieces(const element_run<S, D>& run, std::span<const affine
 
 template <code_storage Code, real_element T>
 inline void quantize_to_stream(const loop_nest<const T, const T>& nest, std::span<const affine_params> params,
-                               const quantize_options& options, std::uint8_t* packed) noexcept {
+                               const quantize_options& asked, bool stream, std::uint8_t* packed) noexcept {
     using real = compute_t<T>;
-    packed_writer<Code> writer(packed, params[0].format.bits);
+    quantize_options options = asked; // the tile stays in the cache
+    options.stores = store_policy::cached;
+    packed_writer<Code> writer(packed, params[0].format.bits, stream);
     parameter_tile per_element(params);
     real dense[code_tile];
     for_each_run_in_order(nest, [&](const element_run<const T, const T>& run) noexcept {
@@ -218,7 +226,7 @@ inline void quantize_to_stream(const loop_nest<const T, const T>& nest, std::spa
             writer.advance(n);
         });
     });
-    writer.flush();
+    writer.finish();
 }
 
 template <code_storage Code, real_element T>
@@ -289,8 +297,9 @@ template <real_element T, std::size_t Rank, core_detail::byte_like Byte, std::si
     if (const status s = check_stream(params, packed, src.size()); !s) return s;
     if (src.empty()) return {};
     QUANT_EXPECTS(apart(stretch_of(src), stream_stretch(packed.data(), src.size(), params[0].format)), apart_text);
+    const bool stream = simd::use_streaming(packed_bytes(src.size(), params[0].format), options.stores);
     with_code_type(params[0].format, [&]<class Code>(Code) {
-        quantize_to_stream<Code>(make_nest(src, src, map), params, options, as_octets(packed.data()));
+        quantize_to_stream<Code>(make_nest(src, src, map), params, options, stream, as_octets(packed.data()));
     });
     return {};
 }

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <quant/core/options.hpp>
 #include <quant/simd/arch.hpp>
 
@@ -78,6 +79,74 @@ template <class Arch, class T> [[nodiscard]] QUANT_INLINE std::size_t elements_t
     return (size - reinterpret_cast<std::uintptr_t>(to) % size) % size / sizeof(T);
 }
 #endif
+
+/// Bytes to their destination, in order: straight, or past the caches in whole lines from a stage on the stack.
+/// `Most` is the most that one room() asks for.
+template <std::size_t Most> class byte_destination {
+public:
+    byte_destination(std::uint8_t* to, [[maybe_unused]] bool stream) noexcept : to_(to) {
+        if constexpr (streams) {
+            stream_ = stream;
+            if (stream) {
+                skip_ = fill_ = reinterpret_cast<std::uintptr_t>(to) % line;
+                to_ -= skip_;
+            }
+        }
+    }
+    /// Where the next n bytes belong; advance(n) when they are there.
+    [[nodiscard]] QUANT_INLINE std::uint8_t* room() noexcept {
+        if constexpr (streams)
+            if (stream_) return stage_ + fill_;
+        return to_;
+    }
+    QUANT_INLINE void advance(std::size_t n) noexcept {
+        if constexpr (streams)
+            if (stream_) {
+                fill_ += n;
+                if (fill_ >= flushed_from) write_lines();
+                return;
+            }
+        to_ += n;
+    }
+    /// Writes what is not there yet.
+    void finish() noexcept {
+        if constexpr (streams)
+            if (stream_) {
+                write_lines();
+                std::memcpy(to_ + skip_, stage_ + skip_, fill_ - skip_);
+                stream_fence();
+            }
+    }
+
+private:
+    static constexpr std::size_t line = 64, flushed_from = 1024;
+#if QUANT_HAS_XSIMD
+    static constexpr bool streams = has_streaming<native>;
+#else
+    static constexpr bool streams = false;
+#endif
+    void write_lines() noexcept {
+#if QUANT_HAS_XSIMD
+        using bytes = xsimd::batch<std::uint8_t, native>;
+        std::size_t at = 0;
+        if (skip_ != 0 && fill_ >= line) { // what stands before the destination in its first line is not ours
+            std::memcpy(to_ + skip_, stage_ + skip_, line - skip_);
+            skip_ = 0;
+            at = line;
+        }
+        for (; at + line <= fill_; at += line)
+            for (std::size_t i = at; i < at + line; i += bytes::size)
+                put_batch<true>(to_ + i, bytes::load_aligned(stage_ + i));
+        std::memmove(stage_, stage_ + at, fill_ - at);
+        to_ += at;
+        fill_ -= at;
+#endif
+    }
+    std::uint8_t* to_;
+    bool stream_ = false;
+    std::size_t skip_ = 0, fill_ = 0; ///< in the stage
+    alignas(streams ? line : 1) std::uint8_t stage_[streams ? flushed_from + line + Most : 1];
+};
 
 } // namespace simd
 QUANT_END_TARGET
