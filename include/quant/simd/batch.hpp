@@ -303,10 +303,13 @@ QUANT_INLINE xsimd::batch<std::int32_t, Arch> truncated(const xsimd::batch<float
         return _mm512_maskz_cvttps_epi32(0xFFFF, x); // the same instruction, and as above without a false warning
     else
 #endif
+    {
+        const auto whole = xsimd::to_int(x);
         if constexpr (converts_invalid_to_lowest<Arch>)
-        return xsimd::to_int(x);
-    else // a NaN may convert to 0
-        return choose_int(x == x, xsimd::to_int(x), xsimd::batch<std::int32_t, Arch>(-(std::int32_t{1} << 30)));
+            return whole;
+        else // a NaN may convert to 0
+            return choose_int(x == x, whole, xsimd::batch<std::int32_t, Arch>(-(std::int32_t{1} << 30)));
+    }
 }
 template <class Arch>
 QUANT_INLINE xsimd::batch<std::int32_t, Arch> two_halves(const xsimd::batch<std::int32_t, Arch>& low,
