@@ -371,6 +371,174 @@ QUANT_INLINE xsimd::batch<std::int16_t, Arch> plus_saturated(const xsimd::batch<
     return xsimd::sadd(a, b);
 }
 
+/// floor(a * b / 2^31), or with Round the nearest integer, ties up. 0 <= b. Through memory.
+template <bool Round, class Arch>
+inline xsimd::batch<std::int32_t, Arch> doubled_high_generic(const xsimd::batch<std::int32_t, Arch>& a,
+                                                             const xsimd::batch<std::int32_t, Arch>& b) noexcept {
+    constexpr std::size_t lanes = xsimd::batch<std::int32_t, Arch>::size;
+    std::int32_t x[lanes], y[lanes];
+    a.store_unaligned(x);
+    b.store_unaligned(y);
+    for (std::size_t i = 0; i < lanes; ++i)
+        x[i] = static_cast<std::int32_t>((std::int64_t{x[i]} * y[i] + (Round ? std::int64_t{1} << 30 : 0)) >> 31);
+    return xsimd::batch<std::int32_t, Arch>::load_unaligned(x);
+}
+
+/// The same through the architecture's products of 64 bits: one of the even lanes and one of the odd ones, whose bits 31 to 62 are
+/// moved to where the lanes were.
+template <bool Round, class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> doubled_high(const xsimd::batch<std::int32_t, Arch>& a,
+                                                           const xsimd::batch<std::int32_t, Arch>& b) noexcept {
+    [[maybe_unused]] constexpr long long half = Round ? 1LL << 30 : 0;
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+        // The forms with a mask of ones, as for as_doubles.
+        const __m512i nudge = _mm512_set1_epi64(half);
+        const __m512i odd_a = _mm512_maskz_srli_epi64(0xFF, a, 32), odd_b = _mm512_maskz_srli_epi64(0xFF, b, 32);
+        const __m512i even = _mm512_add_epi64(_mm512_maskz_mul_epi32(0xFF, a, b), nudge);
+        const __m512i odd = _mm512_add_epi64(_mm512_maskz_mul_epi32(0xFF, odd_a, odd_b), nudge);
+        return _mm512_mask_blend_epi32(0xAAAA, _mm512_maskz_srli_epi64(0xFF, even, 31),
+                                       _mm512_maskz_slli_epi64(0xFF, odd, 1));
+    } else
+#endif
+#if defined(__AVX2__)
+        if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
+        const __m256i nudge = _mm256_set1_epi64x(half);
+        const __m256i odd_a = _mm256_srli_epi64(a, 32), odd_b = _mm256_srli_epi64(b, 32);
+        const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(a, b), nudge);
+        const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(odd_a, odd_b), nudge);
+        return _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xAA);
+    } else
+#endif
+#if defined(__SSE2__)
+        if constexpr (std::is_base_of_v<xsimd::sse2, Arch>) {
+        // Products of unsigned lanes: a negative a counts as a + 2^32, which is 2 b too much in the result.
+        const __m128i nudge = _mm_set1_epi64x(half);
+        const __m128i odd_a = _mm_srli_epi64(a, 32), odd_b = _mm_srli_epi64(b, 32);
+        const __m128i even = _mm_add_epi64(_mm_mul_epu32(a, b), nudge);
+        const __m128i odd = _mm_add_epi64(_mm_mul_epu32(odd_a, odd_b), nudge);
+        const __m128i in_odd = _mm_set_epi32(-1, 0, -1, 0);
+        const __m128i high = _mm_or_si128(_mm_andnot_si128(in_odd, _mm_srli_epi64(even, 31)),
+                                          _mm_and_si128(in_odd, _mm_slli_epi64(odd, 1)));
+        return _mm_sub_epi32(high, _mm_and_si128(_mm_srai_epi32(a, 31), _mm_add_epi32(b, b)));
+    } else
+#endif
+#if defined(__ARM_NEON)
+        if constexpr (std::is_base_of_v<xsimd::neon, Arch>) {
+        return xsimd::batch<std::int32_t, Arch>(Round ? vqrdmulhq_s32(a, b) : vqdmulhq_s32(a, b));
+    } else
+#endif
+    {
+        return doubled_high_generic<Round>(a, b);
+    }
+}
+
+/// The smaller and the larger of integers, integers as floats, and the nearest integer with ties to even: xsimd's, on AVX-512 without
+/// a false warning of g++ 12 as for as_doubles.
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> quick_smaller(const xsimd::batch<std::int32_t, Arch>& a,
+                                                            const xsimd::batch<std::int32_t, Arch>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_min_epi32(0xFFFF, a, b);
+    else
+#endif
+        return xsimd::min(a, b);
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> quick_larger(const xsimd::batch<std::int32_t, Arch>& a,
+                                                           const xsimd::batch<std::int32_t, Arch>& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_max_epi32(0xFFFF, a, b);
+    else
+#endif
+        return xsimd::max(a, b);
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<float, Arch> as_floats(const xsimd::batch<std::int32_t, Arch>& a) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_cvtepi32_ps(0xFFFF, a);
+    else
+#endif
+        return xsimd::to_float(a);
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> nearest_int(const xsimd::batch<float, Arch>& a) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_cvtps_epi32(0xFFFF, a);
+    else
+#endif
+        return xsimd::nearbyint_as_int(a);
+}
+
+/// a / 2^count, rounded down, and a * 2^count: one count for all lanes, or one for each. On ARM xsimd 13.2 chooses among
+/// instructions with a constant count; on AVX-512 see as_doubles.
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> shift_down(const xsimd::batch<std::int32_t, Arch>& a,
+                                                         std::int32_t count) noexcept {
+#if defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon, Arch>)
+        return xsimd::batch<std::int32_t, Arch>(vshlq_s32(a, vdupq_n_s32(-count)));
+#endif
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_sra_epi32(0xFFFF, a, _mm_cvtsi32_si128(count));
+#endif
+    return a >> count;
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> shift_down(const xsimd::batch<std::int32_t, Arch>& a,
+                                                         const xsimd::batch<std::int32_t, Arch>& count) noexcept {
+#if defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon, Arch>)
+        return xsimd::batch<std::int32_t, Arch>(vshlq_s32(a, vnegq_s32(count)));
+#endif
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) return _mm512_maskz_srav_epi32(0xFFFF, a, count);
+#endif
+    return a >> count;
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> shift_up(const xsimd::batch<std::int32_t, Arch>& a,
+                                                       std::int32_t count) noexcept {
+#if defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon, Arch>)
+        return xsimd::batch<std::int32_t, Arch>(vshlq_s32(a, vdupq_n_s32(count)));
+#endif
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_sll_epi32(0xFFFF, a, _mm_cvtsi32_si128(count));
+#endif
+    return a << count;
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> shift_up(const xsimd::batch<std::int32_t, Arch>& a,
+                                                       const xsimd::batch<std::int32_t, Arch>& count) noexcept {
+#if defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon, Arch>) return xsimd::batch<std::int32_t, Arch>(vshlq_s32(a, count));
+#endif
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) return _mm512_maskz_sllv_epi32(0xFFFF, a, count);
+#endif
+    return a << count;
+}
+
+/// a + b of 32 bits, saturated.
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int32_t, Arch> plus_saturated(const xsimd::batch<std::int32_t, Arch>& a,
+                                                             const xsimd::batch<std::int32_t, Arch>& b) noexcept {
+    using batch = xsimd::batch<std::int32_t, Arch>;
+#if defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon, Arch>) return batch(vqaddq_s32(a, b));
+#endif
+    const batch sum = plus(a, b);
+    const auto overflows = ((a ^ sum) & (b ^ sum)) < batch(0); // both signs differ from the sum's
+    return xsimd::select(overflows, shift_down(sum, 31) ^ batch(std::numeric_limits<std::int32_t>::min()), sum);
+}
+
 /// Through memory: what every architecture can do.
 template <class Arch> inline widened<Arch> as_doubles_generic(const xsimd::batch<float, Arch>& x) noexcept {
     constexpr std::size_t lanes = xsimd::batch<float, Arch>::size, half = xsimd::batch<double, Arch>::size;
