@@ -11,9 +11,11 @@
 #include <quant/calibration.hpp>
 #include <quant/core.hpp>
 #include <quant/dynamic.hpp>
+#include <quant/equalization.hpp>
 #include <quant/groups.hpp>
 #include <quant/message.hpp>
 #include <quant/packing.hpp>
 #include <quant/per_channel.hpp>
+#include <quant/requantize.hpp>
 #include <quant/uniform.hpp>
 #include <quant/version.hpp>
