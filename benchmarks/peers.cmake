@@ -6,6 +6,8 @@
 #   oneDNN         Debian's libdnnl-dev, version 2 or 3          or -DQUANT_ONEDNN_ROOT=<folder>
 #   ONNX Runtime   Debian 13's libonnxruntime-dev                or -DQUANT_ONNXRUNTIME_ROOT=<folder>
 #   ggml           -DQUANT_GGML_ROOT=<folder>, what `cmake --install` of ggml writes
+#   FBGEMM         -DQUANT_FBGEMM_ROOT=<folder>, what `cmake --install` of FBGEMM writes (libcpuinfo beside it or in the system)
+#   simdcomp       -DQUANT_SIMDCOMP_ROOT=<folder>, built with the instruction sets that the benchmarks are built with
 #
 # <folder> holds include/ and lib/. For ONNX Runtime include/ is that of a release archive (onnxruntime_cxx_api.h in include/ or
 # include/onnxruntime/), and lib/ the shared library of the same or a newer version.
@@ -60,4 +62,6 @@ quant_peer(xnnpack xnnpack.h NEEDS pthreadpool.h LIBRARIES XNNPACK OPTIONAL pthr
 quant_peer(onednn oneapi/dnnl/dnnl.hpp LIBRARIES dnnl)
 quant_peer(onnxruntime onnxruntime_cxx_api.h LIBRARIES onnxruntime SUFFIXES onnxruntime onnxruntime/core/session)
 quant_peer(ggml ggml.h LIBRARIES ggml-cpu ggml-base SYSTEM_LIBRARIES Threads::Threads ${CMAKE_DL_LIBS})
+quant_peer(fbgemm fbgemm/QuantUtils.h LIBRARIES fbgemm OPTIONAL asmjit cpuinfo clog)
+quant_peer(simdcomp simdcomp.h LIBRARIES simdcomp)
 list(REMOVE_ITEM quant_benchmark_peers "")

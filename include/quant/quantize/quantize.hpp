@@ -51,19 +51,25 @@ template <code_storage Code>
     return {};
 }
 
-/// Calls kernel(in, out, n, uniform_params, index, rows, true) for the whole of two dense tensors with one set of parameters, if that is what
-/// they are and the kernel works on their types: what a call on a few elements has time for.
-template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
-[[nodiscard]] QUANT_INLINE bool transform_whole(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
-                                                std::span<const affine_params> params, const Kernel& kernel) noexcept {
-    if constexpr (std::same_as<std::remove_const_t<S>, In> && std::same_as<D, Out>) {
-        if (params.size() == 1 && src.is_contiguous() && dst.is_contiguous()) {
-            kernel(src.data(), dst.data(), src.size(), simd::uniform_params{params[0]}, simd::index_run{},
-                   simd::run_rows{}, true);
-            return true;
-        }
-    }
-    return false;
+/// Whether two tensors are one run with one set of legal parameters: what a call on a few elements has time for. Whatever else there
+/// is, and every error, is the traversal's.
+template <class S, class D, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] QUANT_INLINE bool is_one_run(const tensor_view<S, Rank>& src, const tensor_view<D, DstRank>& dst,
+                                           std::span<const affine_params> params, granularity g) noexcept {
+    if (g.unit != granularity::kind::tensor || params.size() != 1 || !validate(params[0])) return false;
+    if constexpr (Rank == DstRank)
+        if (src.extents() != dst.extents()) return false;
+    return src.is_contiguous() && dst.is_contiguous() && src.size() == dst.size();
+}
+
+/// Calls kernel(in, out, n) for such tensors.
+template <class S, class D, std::size_t Rank, std::size_t DstRank, class Kernel>
+QUANT_INLINE void transform_whole(const tensor_view<S, Rank>& src, const tensor_view<D, DstRank>& dst,
+                                  store_policy stores, const Kernel& kernel) noexcept {
+    const std::size_t n = src.size();
+    QUANT_EXPECTS(same_or_apart(tensor_view<S, 1>(src.data(), {n}), tensor_view<D, 1>(dst.data(), {n})), overlap_text);
+    kernel(src.data(), dst.data(), n);
+    if (simd::use_streaming(n * sizeof(D), stores)) simd::stream_fence();
 }
 
 /// The policy of a verb made a decision: every run of the tensor streams, or none does.
@@ -76,8 +82,7 @@ template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
 inline void transform_views(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
                             const slice_map<Rank>& map, std::span<const affine_params> params, store_policy stores,
                             const Kernel& kernel) noexcept {
-    if (!transform_whole<In, Out>(src, dst, params, kernel))
-        transform<In, Out>(make_nest(src, dst, map), params, kernel);
+    transform<In, Out>(make_nest(src, dst, map), params, kernel);
     if (stores == store_policy::streaming) simd::stream_fence();
 }
 
@@ -89,9 +94,9 @@ template <class Code, class Real> [[nodiscard]] QUANT_INLINE auto dequantize_ker
 }
 
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status quantize_views(tensor_view<const T, Rank> src, tensor_view<Code, DstRank> dst,
-                                           std::span<const affine_params> params, granularity g,
-                                           const quantize_options& options) noexcept {
+[[nodiscard]] inline status quantize_runs(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
+                                          std::span<const affine_params> params, granularity g,
+                                          const quantize_options& options) noexcept {
     slice_map<Rank> map;
     if (const status s = check_params(params, g, src.extents(), map); !s) return s;
     if (const status s = check_storage<Code>(params, "codes"); !s) return s;
@@ -109,11 +114,25 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
             bool in_place) { simd::quantize(in, out, n, p, in_place ? own : to_tile, i, rows); });
     return {};
 }
+template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status quantize_views(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
+                                           std::span<const affine_params> params, granularity g,
+                                           const quantize_options& options) noexcept {
+    if constexpr (std::same_as<T, compute_t<T>>) {
+        if (is_one_run(src, dst, params, g) && holds<Code>(params[0].format)) {
+            transform_whole(src, dst, options.stores, [&](const T* in, Code* out, std::size_t n) {
+                simd::quantize(in, out, n, simd::uniform_params{params[0]}, options);
+            });
+            return {};
+        }
+    }
+    return quantize_runs(src, dst, params, g, options);
+}
 
 template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status dequantize_views(tensor_view<const Code, Rank> src, tensor_view<T, DstRank> dst,
-                                             std::span<const affine_params> params, granularity g,
-                                             store_policy stores) noexcept {
+[[nodiscard]] inline status dequantize_runs(const tensor_view<const Code, Rank>& src,
+                                            const tensor_view<T, DstRank>& dst, std::span<const affine_params> params,
+                                            granularity g, store_policy stores) noexcept {
     // The side with more dimensions says what an axis is.
     constexpr bool dst_leads = DstRank > Rank;
     constexpr std::size_t rank = dst_leads ? DstRank : Rank;
@@ -135,12 +154,25 @@ template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRa
     transform_views<Code, real>(*codes, *reals, map, params, own, dequantize_kernel<Code, real>(own));
     return {};
 }
+template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status dequantize_views(const tensor_view<const Code, Rank>& src,
+                                             const tensor_view<T, DstRank>& dst, std::span<const affine_params> params,
+                                             granularity g, store_policy stores) noexcept {
+    if constexpr (std::same_as<T, compute_t<T>>) {
+        if (is_one_run(src, dst, params, g)) {
+            transform_whole(src, dst, stores, [&](const Code* in, T* out, std::size_t n) {
+                simd::dequantize(in, out, n, simd::uniform_params{params[0]}, stores);
+            });
+            return {};
+        }
+    }
+    return dequantize_runs(src, dst, params, g, stores);
+}
 
-template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status fake_quant_views(tensor_view<const T, Rank> src, tensor_view<U, DstRank> dst,
-                                             std::span<const affine_params> params, granularity g,
-                                             const quantize_options& options) noexcept {
-    static_assert(std::same_as<T, U>, "quant::fake_quant: source and destination have the same element type");
+template <real_element T, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status fake_quant_runs(const tensor_view<const T, Rank>& src, const tensor_view<T, DstRank>& dst,
+                                            std::span<const affine_params> params, granularity g,
+                                            const quantize_options& options) noexcept {
     slice_map<Rank> map;
     if (const status s = check_params(params, g, src.extents(), map); !s) return s;
     const auto out_view = with_extents(dst, src.extents(), "dst");
@@ -156,6 +188,21 @@ template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
         [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i, const simd::run_rows& rows,
             bool in_place) { simd::fake_quant(in, out, n, p, in_place ? own : to_tile, i, rows); });
     return {};
+}
+template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status fake_quant_views(const tensor_view<const T, Rank>& src, const tensor_view<U, DstRank>& dst,
+                                             std::span<const affine_params> params, granularity g,
+                                             const quantize_options& options) noexcept {
+    static_assert(std::same_as<T, U>, "quant::fake_quant: source and destination have the same element type");
+    if constexpr (std::same_as<T, compute_t<T>>) {
+        if (is_one_run(src, dst, params, g)) {
+            transform_whole(src, dst, options.stores, [&](const T* in, T* out, std::size_t n) {
+                simd::fake_quant(in, out, n, simd::uniform_params{params[0]}, options);
+            });
+            return {};
+        }
+    }
+    return fake_quant_runs(src, dst, params, g, options);
 }
 
 /// Both sizes known to the compiler: nothing left that could go wrong at run time but the parameters.

@@ -457,65 +457,80 @@ template <class F> QUANT_INLINE void with_rounding(rounding round, F f) noexcept
     }
 }
 
-} // namespace detail
-#endif
-
-/// codes[i] = quantize_one(x[i], params[i]). Bit-exact on every architecture.
-/// x [n] real units, any alignment; codes [n]; params uniform or per element, already validated; rows that share params.
-/// options.stores decides by the size of this run; a caller that streamed ends with stream_fence().
-template <class Arch = native_division, code_storage Code, class Params>
-inline void quantize(const float* x, Code* codes, std::size_t n, const Params& params,
-                     const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
-#if QUANT_HAS_XSIMD
-    if constexpr (!is_scalar<Arch>) {
-        using namespace detail;
-        if (options.round == rounding::nearest_even) {
-            const bool stream = use_streaming(rows.count * n * sizeof(Code), options.stores);
-            with_quotient<Arch>(options.divide, corrects(params), [&](auto how) {
-                in_row_blocks<Arch, Params>(
-                    x, codes, n, rows, stream,
-                    [&]<class A>(std::type_identity<A>, auto streaming, const float* from, Code* to, std::size_t count,
-                                 std::size_t first, const run_rows& own) {
-                        return quantize_nearest<A, quotient_on<Arch, A, decltype(how)::value>,
-                                                decltype(streaming)::value>(from, to, count,
-                                                                            from_position(params, first), own);
-                    });
-            });
-            return;
-        }
-        with_rounding(options.round, [&](auto round) {
-            for (std::size_t r = 0; r < rows.count; ++r) {
-                const std::uint64_t start = index.first + r * rows.index_stride;
-                in_whole_steps<Arch, false, false>(
-                    x + r * rows.src_stride, codes + r * rows.dst_stride, n, 0, {}, false,
-                    [&]<class A>(std::type_identity<A>, auto, const float* from, Code* to, std::size_t count,
-                                 std::size_t first, const run_rows&) {
-                        return quantize_batches<A, decltype(round)::value>(from, to, count,
-                                                                           from_position(params, first), options,
-                                                                           {start + first * index.step, index.step});
-                    });
-            }
+/// From options to loops, alike for codes and for representable floats.
+/// nearest.operator()<Arch, quotient, Stream>(from, to, n, params, rows): the loop of the default rounding.
+/// other.operator()<Arch, rounding>(from, to, n, params, options, index): that of the others, one row.
+template <class Arch, class Out, class Params, class Nearest, class Other>
+QUANT_INLINE void with_options(const float* x, Out* out, std::size_t n, const Params& params,
+                               const quantize_options& options, const index_run& index, const run_rows& rows,
+                               const Nearest& nearest, const Other& other) noexcept {
+    if (options.round == rounding::nearest_even) {
+        const bool stream = use_streaming(rows.count * n * sizeof(Out), options.stores);
+        with_quotient<Arch>(options.divide, corrects(params), [&](auto how) {
+            in_row_blocks<Arch, Params>(x, out, n, rows, stream,
+                                        [&]<class A>(std::type_identity<A>, auto streaming, const float* from, Out* to,
+                                                     std::size_t count, std::size_t first, const run_rows& own) {
+                                            constexpr quotient way = quotient_on<Arch, A, decltype(how)::value>;
+                                            return nearest.template operator()<A, way, decltype(streaming)::value>(
+                                                from, to, count, from_position(params, first), own);
+                                        });
         });
         return;
     }
+    with_rounding(options.round, [&](auto round) {
+        for (std::size_t r = 0; r < rows.count; ++r) {
+            const std::uint64_t start = index.first + r * rows.index_stride;
+            in_whole_steps<Arch, false, false>(x + r * rows.src_stride, out + r * rows.dst_stride, n, 0, {}, false,
+                                               [&]<class A>(std::type_identity<A>, auto, const float* from, Out* to,
+                                                            std::size_t count, std::size_t first, const run_rows&) {
+                                                   return other.template operator()<A, decltype(round)::value>(
+                                                       from, to, count, from_position(params, first), options,
+                                                       index_run{start + first * index.step, index.step});
+                                               });
+        }
+    });
+}
+
+} // namespace detail
 #endif
+
+namespace detail {
+
+/// out[i] = one(x[i], row, i) for every element of every row: the scalar definition.
+template <class In, class Out, class F>
+QUANT_INLINE void for_each_element(const In* x, Out* out, std::size_t n, const run_rows& rows, const F& one) noexcept {
     // Counting down: with a constant n, g++ 12 at -O3 takes an upward loop's end for out of reach and warns.
     for (std::size_t r = 0; r < rows.count; ++r) {
         std::size_t i = 0;
         for (std::size_t left = n; left != 0; --left, ++i)
-            codes[r * rows.dst_stride + i] = static_cast<Code>(
-                quantize_one(x[r * rows.src_stride + i], params[i], options, index[i] + r * rows.index_stride));
+            out[r * rows.dst_stride + i] = one(x[r * rows.src_stride + i], r, i);
     }
 }
 
-/// The same for double input, divided and rounded in double (scalar definition; the compiler vectorises what it can).
-template <class Arch = native_division, code_storage Code, class Params>
-inline void quantize(const double* x, Code* codes, std::size_t n, const Params& params,
+} // namespace detail
+
+/// codes[i] = quantize_one(x[i], params[i]). Bit-exact on every architecture.
+/// x [n] real units, any alignment; codes [n]; params uniform or per element, already validated; rows that share params.
+/// options.stores decides by the size of this run; a caller that streamed ends with stream_fence().
+/// double is divided and rounded in double (scalar definition; the compiler vectorises what it can).
+template <class Arch = native_division, std::floating_point Real, code_storage Code, class Params>
+inline void quantize(const Real* x, Code* codes, std::size_t n, const Params& params,
                      const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
-    for (std::size_t r = 0; r < rows.count; ++r)
-        for (std::size_t i = 0; i < n; ++i)
-            codes[r * rows.dst_stride + i] = static_cast<Code>(
-                quantize_one(x[r * rows.src_stride + i], params[i], options, index[i] + r * rows.index_stride));
+#if QUANT_HAS_XSIMD
+    if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
+        using detail::quotient;
+        detail::with_options<Arch>(
+            x, codes, n, params, options, index, rows,
+            []<class A, quotient How, bool Stream>(const auto&... run) {
+                return detail::quantize_nearest<A, How, Stream>(run...);
+            },
+            []<class A, rounding Round>(const auto&... run) { return detail::quantize_batches<A, Round>(run...); });
+        return;
+    }
+#endif
+    detail::for_each_element(x, codes, n, rows, [&](Real value, std::size_t r, std::size_t i) {
+        return static_cast<Code>(quantize_one(value, params[i], options, index[i] + r * rows.index_stride));
+    });
 }
 
 /// out[i] = fake_quant_one(x[i], params[i]). x and out may be the same array.
@@ -524,43 +539,19 @@ inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& pa
                        const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
-        using namespace detail;
-        if (options.round == rounding::nearest_even) {
-            const bool stream = use_streaming(rows.count * n * sizeof(float), options.stores);
-            with_quotient<Arch>(options.divide, corrects(params), [&](auto how) {
-                in_row_blocks<Arch, Params>(
-                    x, out, n, rows, stream,
-                    [&]<class A>(std::type_identity<A>, auto streaming, const float* from, float* to, std::size_t count,
-                                 std::size_t first, const run_rows& own) {
-                        return fake_quant_nearest<A, quotient_on<Arch, A, decltype(how)::value>,
-                                                  decltype(streaming)::value>(from, to, count,
-                                                                              from_position(params, first), own);
-                    });
-            });
-            return;
-        }
-        with_rounding(options.round, [&](auto round) {
-            for (std::size_t r = 0; r < rows.count; ++r) {
-                const std::uint64_t start = index.first + r * rows.index_stride;
-                in_whole_steps<Arch, false, false>(
-                    x + r * rows.src_stride, out + r * rows.dst_stride, n, 0, {}, false,
-                    [&]<class A>(std::type_identity<A>, auto, const float* from, float* to, std::size_t count,
-                                 std::size_t first, const run_rows&) {
-                        return fake_quant_batches<A, decltype(round)::value>(from, to, count,
-                                                                             from_position(params, first), options,
-                                                                             {start + first * index.step, index.step});
-                    });
-            }
-        });
+        using detail::quotient;
+        detail::with_options<Arch>(
+            x, out, n, params, options, index, rows,
+            []<class A, quotient How, bool Stream>(const auto&... run) {
+                return detail::fake_quant_nearest<A, How, Stream>(run...);
+            },
+            []<class A, rounding Round>(const auto&... run) { return detail::fake_quant_batches<A, Round>(run...); });
         return;
     }
 #endif
-    for (std::size_t r = 0; r < rows.count; ++r) {
-        std::size_t i = 0;
-        for (std::size_t left = n; left != 0; --left, ++i)
-            out[r * rows.dst_stride + i] =
-                fake_quant_one(x[r * rows.src_stride + i], params[i], options, index[i] + r * rows.index_stride);
-    }
+    detail::for_each_element(x, out, n, rows, [&](Real value, std::size_t r, std::size_t i) {
+        return fake_quant_one(value, params[i], options, index[i] + r * rows.index_stride);
+    });
 }
 
 /// out[i] = dequantize_one(codes[i], params[i]).
@@ -579,11 +570,9 @@ inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params
         return;
     }
 #endif
-    for (std::size_t r = 0; r < rows.count; ++r) {
-        std::size_t i = 0;
-        for (std::size_t left = n; left != 0; --left, ++i)
-            out[r * rows.dst_stride + i] = dequantize_one<Real>(codes[r * rows.src_stride + i], params[i]);
-    }
+    detail::for_each_element(codes, out, n, rows, [&](Code code, std::size_t, std::size_t i) {
+        return dequantize_one<Real>(code, params[i]);
+    });
 }
 
 } // namespace simd
