@@ -13,6 +13,7 @@
 #include <quant/core/random.hpp>
 #include <quant/core/scalar.hpp>
 #include <quant/simd/quantize_kernels.hpp>
+#include <utility>
 #include <vector>
 
 using quant::affine_params;
@@ -197,6 +198,28 @@ TEMPLATE_LIST_TEST_CASE("quantizing on every architecture equals the scalar defi
                            << (std::numeric_limits<decltype(code)>::is_signed ? "signed" : "unsigned"));
         CHECK(quantize_mistakes<TestType, decltype(code)>() == 0);
     });
+}
+
+TEMPLATE_LIST_TEST_CASE("one value that has no integer changes no other code of a long run", "[kernels]", test::archs) {
+    constexpr std::size_t n = 3 * 4096 + 77; // several of the blocks after which the kernel looks for such values
+    const float scale = 0.1f;
+    const affine_params p = params_for<std::int8_t>(scale);
+    std::vector<float> x(n);
+    for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<float>(i % 301) * 0.09f - 14.0f;
+    constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    for (const scale_by divide : divisions)
+        for (const float special : {nan, -inf, inf, 3e9f, -3e9f, 0.0f})
+            for (const std::size_t at :
+                 {std::size_t{0}, std::size_t{4095}, std::size_t{4096}, std::size_t{9000}, n - 1}) {
+                const quantize_options options{.divide = divide};
+                const float before = std::exchange(x[at], special);
+                std::vector<std::int8_t> codes(n), expected(n);
+                simd::quantize<TestType>(x.data(), codes.data(), n, simd::uniform_params{p}, options);
+                for (std::size_t i = 0; i < n; ++i)
+                    expected[i] = static_cast<std::int8_t>(quant::quantize_one(x[i], p, options));
+                CHECK(codes == expected);
+                x[at] = before;
+            }
 }
 
 TEMPLATE_LIST_TEST_CASE("parameters per element give the same bytes on every architecture", "[kernels]", test::archs) {

@@ -168,6 +168,15 @@ QUANT_INLINE std::size_t for_each_step(const In* from, Out* to, std::size_t n, c
     return i;
 }
 
+/// The parameters of the elements from `first` on.
+[[nodiscard]] QUANT_INLINE const uniform_params& from_position(const uniform_params& p, std::size_t) noexcept {
+    return p;
+}
+[[nodiscard]] QUANT_INLINE per_element_params from_position(const per_element_params& p, std::size_t first) noexcept {
+    return {p.params + first * p.step, p.step,     p.scale + first, p.inv_scale + first, p.lo + first, p.hi + first,
+            p.zero_point + first,      p.corrects, p.same};
+}
+
 /// x / scale as it comes: NaN or infinite where x is, and where the quotient overflows.
 template <quotient How, class Arch>
 QUANT_INLINE f32<Arch> quotient_of(f32<Arch> x, const lane_params<Arch>& p) noexcept {
@@ -249,38 +258,58 @@ inline std::size_t quantize_batches(const float* x, Code* codes, std::size_t n, 
     });
 }
 
+/// Codes of whole steps where float to int32 turns what it cannot express into the lowest integer and the packs do the clamping: 16
+/// bits hold every step that matters. Careful: a step with such a lane is computed again at once. Otherwise its codes are wrong, and
+/// the function returns true if there was one: a minimum per step instead of a comparison and a branch.
+template <class Arch, quotient How, bool Stream, bool Careful, code_storage Code, class Params>
+QUANT_INLINE bool quantize_packed_steps(const float* x, Code* codes, std::size_t n, const Params& params,
+                                        const run_rows& rows) noexcept {
+    constexpr std::size_t lanes = f32<Arch>::size;
+    const code_format format = params[0].format;
+    const auto zero_point = static_cast<std::int16_t>(params[0].zero_point);
+    const xsimd::batch<Code, Arch> qmin(static_cast<Code>(format.qmin())), qmax(static_cast<Code>(format.qmax()));
+    const bool limited = format != full_range_format<Code>;
+    short_lanes<Arch> least{xsimd::batch<std::int16_t, Arch>(0), xsimd::batch<std::int16_t, Arch>(0)};
+    for_each_step<Arch>(x, codes, n, params, rows, [&](const auto& p, const float* from, Code* to, std::size_t) {
+        i32<Arch> s[4];
+        four_times([&](auto k) {
+            s[k] = xsimd::nearbyint_as_int(quotient_of<How>(f32<Arch>::load_unaligned(from + k * lanes), p[k]));
+        });
+        short_lanes<Arch> shorts = saturate_to_shorts(s);
+        if constexpr (!Careful) {
+            least.ab = xsimd::min(least.ab, shorts.ab);
+            least.cd = xsimd::min(least.cd, shorts.cd);
+        } else if (any_lowest(shorts)) {
+            four_times([&](auto k) {
+                s[k] =
+                    xsimd::nearbyint_as_int(careful_quotient<How>(f32<Arch>::load_unaligned(from + k * lanes), p[k]));
+            });
+            shorts = saturate_to_shorts(s);
+        }
+        auto saturated = narrow_codes<Code>(shorts, zero_point);
+        if (limited) saturated = xsimd::min(xsimd::max(saturated, qmin), qmax);
+        put_batch<Stream>(to, saturated);
+    });
+    return !Careful && any_lowest(least);
+}
+
 /// The loop of the default rounding: nearest, ties to even.
 template <class Arch, quotient How, bool Stream, code_storage Code, class Params>
 inline std::size_t quantize_nearest(const float* x, Code* codes, std::size_t n, const Params& params,
                                     const run_rows& rows = {}) noexcept {
-    constexpr std::size_t lanes = f32<Arch>::size;
+    constexpr std::size_t step = 4 * f32<Arch>::size;
     if constexpr (sizeof(Code) == 1 && converts_invalid_to_lowest<Arch>) {
         if (params.same_codes()) {
-            // The packs do the clamping: 16 bits hold every step that matters.
-            const code_format format = params[0].format;
-            const auto zero_point = static_cast<std::int16_t>(params[0].zero_point);
-            const xsimd::batch<Code, Arch> qmin(static_cast<Code>(format.qmin())),
-                qmax(static_cast<Code>(format.qmax()));
-            const bool limited = format != full_range_format<Code>;
-            return for_each_step<Arch>(
-                x, codes, n, params, rows, [&](const auto& p, const float* from, Code* to, std::size_t) {
-                    i32<Arch> s[4];
-                    four_times([&](auto k) {
-                        s[k] = xsimd::nearbyint_as_int(
-                            quotient_of<How>(f32<Arch>::load_unaligned(from + k * lanes), p[k]));
-                    });
-                    short_lanes<Arch> shorts = saturate_to_shorts(s);
-                    if (any_lowest(shorts)) [[unlikely]] {
-                        four_times([&](auto k) {
-                            s[k] = xsimd::nearbyint_as_int(
-                                careful_quotient<How>(f32<Arch>::load_unaligned(from + k * lanes), p[k]));
-                        });
-                        shorts = saturate_to_shorts(s);
-                    }
-                    auto saturated = narrow_codes<Code>(shorts, zero_point);
-                    if (limited) saturated = xsimd::min(xsimd::max(saturated, qmin), qmax);
-                    put_batch<Stream>(to, saturated);
-                });
+            // One look per block instead of one per step. Codes and reals do not share memory, so that a block can be done again.
+            constexpr std::size_t block = 4096;
+            const std::size_t whole = n / step * step;
+            for (std::size_t i = 0; i < whole; i += block) {
+                const std::size_t count = whole - i < block ? whole - i : block;
+                const auto& own = from_position(params, i);
+                if (quantize_packed_steps<Arch, How, Stream, false>(x + i, codes + i, count, own, rows)) [[unlikely]]
+                    quantize_packed_steps<Arch, How, Stream, true>(x + i, codes + i, count, own, rows);
+            }
+            return whole;
         }
     }
     return for_each_step<Arch>(x, codes, n, params, rows, [](const auto& p, const float* from, Code* to, std::size_t) {
@@ -438,15 +467,6 @@ template <class Arch, class F> QUANT_INLINE void with_quotient(scale_by divide, 
 [[nodiscard]] QUANT_INLINE bool corrects(const uniform_params& p) noexcept { return product_corrects(p.params); }
 [[nodiscard]] QUANT_INLINE bool corrects(const per_element_params& p) noexcept { return p.corrects; }
 
-/// The parameters of the elements from `first` on.
-[[nodiscard]] QUANT_INLINE const uniform_params& from_position(const uniform_params& p, std::size_t) noexcept {
-    return p;
-}
-[[nodiscard]] QUANT_INLINE per_element_params from_position(const per_element_params& p, std::size_t first) noexcept {
-    return {p.params + first * p.step, p.step,     p.scale + first, p.inv_scale + first, p.lo + first, p.hi + first,
-            p.zero_point + first,      p.corrects, p.same};
-}
-
 /// Calls f with a rounding other than the default as a compile-time constant.
 template <class F> QUANT_INLINE void with_rounding(rounding round, F f) noexcept {
     switch (round) {
@@ -510,7 +530,8 @@ QUANT_INLINE void for_each_element(const In* x, Out* out, std::size_t n, const r
 } // namespace detail
 
 /// codes[i] = quantize_one(x[i], params[i]). Bit-exact on every architecture.
-/// x [n] real units, any alignment; codes [n]; params uniform or per element, already validated; rows that share params.
+/// x [n] real units, any alignment; codes [n], not in the memory of x; params uniform or per element, already validated; rows
+/// that share params. A NaN, or a value whose code lies below -32768, costs its block of 4096 elements a second pass.
 /// options.stores decides by the size of this run; a caller that streamed ends with stream_fence().
 /// double is divided and rounded in double (scalar definition; the compiler vectorises what it can).
 template <class Arch = native_division, std::floating_point Real, code_storage Code, class Params>
