@@ -17,7 +17,9 @@
 #include <quant/bit_allocation.hpp>
 #include <quant/calibration.hpp>
 #include <quant/dynamic.hpp>
+#include <quant/equalization.hpp>
 #include <quant/groups.hpp>
+#include <quant/requantize.hpp>
 #include <quant/uniform.hpp>
 
 namespace {
@@ -133,6 +135,22 @@ int main(int argc, char** argv) {
                    quant::fake_quant(view, y_view, p, g);
         });
     }
+    without_heap("requantize, integer bias, equalization", [&] {
+        static std::array<std::int32_t, size> accumulators{};
+        const auto acc = quant::view(accumulators, channels, length);
+        const std::array<float, channels> scales{0.1f, 0.2f, 0.3f};
+        const std::array<quant::quantized_multiplier, channels> fixed{{{1 << 30, -1}, {1 << 30, 2}, {0, 0}}};
+        std::array<std::int32_t, channels> bias{};
+        std::array<float, channels> first{1, 2, 3}, second{3, 5, 7};
+        const quant::equalization_pair pair[] = {
+            {*quant::output_channels(first), *quant::input_channels(quant::view(second, 1, channels)), {}, {}}};
+        return quant::requantize(acc, code_view, scales, quant::per_axis(0), {}) &&
+               quant::requantize(acc, code_view, fixed, quant::per_axis(0), {},
+                                 {.rule = quant::requantization::double_rounding, .bias = bias}) &&
+               quant::quantize_bias(scales, 0.5f, scales, bias) &&
+               quant::code_sums(code_view, bias, quant::per_axis(0)) &&
+               quant::accumulator_zero_point_correction(bias, {}, 3, 0, bias) && quant::equalize(pair);
+    });
     without_heap("pack_codes, unpack_codes", [&] {
         quant::quantize(x, codes, per_channel[0]);
         return quant::pack_codes(codes, std::span(packed).first(size / 2), quant::int4) &&

@@ -10,8 +10,10 @@
 // core/requantize.hpp, docs/numerics.md. One pass, no allocation; any rank, strides and axis.
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <quant/core/granularity.hpp>
 #include <quant/core/requantize.hpp>
 #include <quant/core/tensor_view.hpp>
