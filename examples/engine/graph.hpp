@@ -94,8 +94,7 @@ struct graph {
 
 /// Unsupported operators, attributes and types are errors that name the node; so are shapes that disagree. Weights behind a
 /// DequantizeLinear come out as the floats they stand for.
-/// file  for the error messages
-graph load(const quant_onnx::model& m, std::string_view file = {});
+graph load(const quant_onnx::model& m);
 
 /// Sees every layer's output and may change it in place.
 using hook = std::function<void(const layer&, tensor& output)>;
@@ -105,7 +104,7 @@ using hook = std::function<void(const layer&, tensor& output)>;
 tensor run(const graph& g, const tensor& batch, const hook& after = {});
 
 /// One layer alone.
-tensor apply(const layer& l, std::span<const tensor* const> inputs);
+tensor run_layer(const layer& l, std::span<const tensor* const> inputs);
 
 /// The extents of a layer's output. Throws where the inputs do not fit the layer.
 std::vector<std::size_t> output_shape(const layer& l, std::span<const std::vector<std::size_t>> inputs);

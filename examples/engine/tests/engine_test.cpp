@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: MIT
+// Operators on networks small enough to compute by hand or by their plain definition, files that are wrong, and statistics.
+
+#include "../dataset.hpp"
+#include "../evaluation.hpp"
+#include "../graph.hpp"
+
+#include "../../nn/random.hpp"
+#include "../../onnx/model.hpp"
+#include "../../quant/tests/support.hpp"
+
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <turbojpeg.h>
+
+#include <cmath>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::MessageMatches;
+using engine::tensor;
+using quant_onnx::element_type;
+
+namespace {
+
+using integers = std::vector<std::int64_t>;
+
+/// A network written node by node.
+struct builder {
+    quant_onnx::model m;
+
+    explicit builder(integers input) {
+        m.path = "test.onnx";
+        m.opsets[""] = 21;
+        m.inputs.push_back({"in", element_type::float32, std::move(input), {}});
+        m.outputs.push_back({"out", element_type::float32, {}, {}});
+    }
+    onnx::NodeProto& node(const char* type, std::vector<std::string> inputs, const std::string& output) {
+        onnx::NodeProto n;
+        n.set_op_type(type);
+        n.set_name(output + "_node");
+        for (auto& i : inputs) n.add_input(std::move(i));
+        n.add_output(output);
+        return m.nodes.emplace_back(std::move(n));
+    }
+    template <class T> void constant(const char* name, element_type type, integers shape, std::vector<T> values) {
+        m.initializers.push_back(quant_onnx::owned(name, type, std::move(shape), std::move(values)));
+    }
+    void floats(const char* name, integers shape, std::vector<float> values) {
+        constant(name, element_type::float32, std::move(shape), std::move(values));
+    }
+    engine::graph load() const { return engine::load(m); }
+};
+
+void set(onnx::NodeProto& n, const char* name, integers values) {
+    auto* a = n.add_attribute();
+    a->set_name(name);
+    for (const auto v : values) a->add_ints(v);
+}
+void set(onnx::NodeProto& n, const char* name, std::int64_t value) {
+    auto* a = n.add_attribute();
+    a->set_name(name);
+    a->set_i(value);
+}
+
+tensor random_tensor(std::vector<std::size_t> shape, std::uint64_t seed) {
+    tensor t(std::move(shape));
+    nn::random r(seed);
+    for (float& v : t.data) v = r.uniform(-1.0f, 1.0f);
+    return t;
+}
+integers signed_shape(const tensor& t) { return {t.shape.begin(), t.shape.end()}; }
+
+tensor of(std::vector<std::size_t> shape, std::vector<float> values) {
+    tensor t(std::move(shape));
+    t.data = std::move(values);
+    return t;
+}
+
+struct window {
+    std::size_t groups = 1;
+    std::array<std::int64_t, 2> kernel{1, 1}, strides{1, 1}, dilations{1, 1};
+    std::array<std::int64_t, 4> pads{};
+};
+
+/// The definition of a convolution, in double, one output at a time.
+std::vector<double> plain_convolution(const tensor& x, const tensor& w, const std::vector<float>& b, const window& o,
+                                      std::int64_t rows, std::int64_t columns) {
+    std::vector<double> y;
+    const std::size_t per_group = w.shape[0] / o.groups;
+    for (std::size_t n = 0; n < x.shape[0]; ++n)
+        for (std::size_t c = 0; c < w.shape[0]; ++c)
+            for (std::int64_t r = 0; r < rows; ++r)
+                for (std::int64_t q = 0; q < columns; ++q) {
+                    double sum = static_cast<double>(b[c]);
+                    for (std::size_t i = 0; i < w.shape[1]; ++i)
+                        for (std::int64_t u = 0; u < o.kernel[0]; ++u)
+                            for (std::int64_t v = 0; v < o.kernel[1]; ++v) {
+                                const std::int64_t row = r * o.strides[0] + u * o.dilations[0] - o.pads[0];
+                                const std::int64_t column = q * o.strides[1] + v * o.dilations[1] - o.pads[1];
+                                if (row < 0 || column < 0 || row >= static_cast<std::int64_t>(x.shape[2]) ||
+                                    column >= static_cast<std::int64_t>(x.shape[3]))
+                                    continue;
+                                const std::size_t channel = c / per_group * w.shape[1] + i;
+                                const std::size_t at =
+                                    static_cast<std::size_t>(row) * x.shape[3] + static_cast<std::size_t>(column);
+                                const std::size_t tap = static_cast<std::size_t>(u * o.kernel[1] + v);
+                                sum +=
+                                    static_cast<double>(x.channel(n, channel)[at]) *
+                                    static_cast<double>(w.data[(c * w.shape[1] + i) *
+                                                                   static_cast<std::size_t>(o.kernel[0] * o.kernel[1]) +
+                                                               tap]);
+                            }
+                    y.push_back(sum);
+                }
+    return y;
+}
+
+} // namespace
+
+TEST_CASE("a convolution is its definition, for groups, strides, dilations and uneven padding") {
+    const std::vector<std::pair<window, std::pair<std::size_t, std::size_t>>> cases{
+        {{}, {5, 7}},                                         // 1 x 1: the matrix product alone
+        {{1, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}, {4, 6}},  //
+        {{1, {10, 4}, {2, 2}, {1, 1}, {4, 1, 5, 1}}, {1, 8}}, // one input channel
+        {{2, {3, 2}, {2, 1}, {1, 2}, {0, 0, 1, 1}}, {4, 6}},  //
+        {{6, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}, {6, 6}},  // depthwise
+        {{4, {3, 3}, {2, 2}, {1, 1}, {0, 0, 1, 1}}, {4, 8}},  // depthwise, two outputs per channel
+        {{3, {3, 3}, {1, 2}, {3, 2}, {3, 5, 2, 4}}, {3, 3}},  // padding wider than the dilated window's step
+        {{1, {1, 1}, {2, 2}, {1, 1}, {0, 0, 0, 0}}, {4, 6}},  // 1 x 1 with a stride
+        {{1, {9, 9}, {1, 1}, {1, 1}, {4, 4, 4, 4}}, {2, 2}},  // windows wider than what is left of the image
+    };
+    for (const auto& [o, channels] : cases) {
+        const auto [in, out] = channels;
+        const auto kernel = std::pair(static_cast<std::size_t>(o.kernel[0]), static_cast<std::size_t>(o.kernel[1]));
+        const tensor x = random_tensor({2, in, 11, 9}, 1),
+                     w = random_tensor({out, in / o.groups, kernel.first, kernel.second}, 2);
+        const std::vector<float> b = random_tensor({out, 1}, 3).data;
+        builder net({-1, static_cast<std::int64_t>(in), 11, 9});
+        net.floats("w", signed_shape(w), w.data);
+        net.floats("b", {static_cast<std::int64_t>(out)}, b);
+        auto& n = net.node("Conv", {"in", "w", "b"}, "out");
+        set(n, "group", static_cast<std::int64_t>(o.groups));
+        set(n, "strides", {o.strides[0], o.strides[1]});
+        set(n, "dilations", {o.dilations[0], o.dilations[1]});
+        set(n, "pads", {o.pads[0], o.pads[1], o.pads[2], o.pads[3]});
+        const tensor y = engine::run(net.load(), x);
+        const auto expected =
+            plain_convolution(x, w, b, o, static_cast<std::int64_t>(y.shape[2]), static_cast<std::int64_t>(y.shape[3]));
+        REQUIRE(y.shape[1] == out);
+        REQUIRE(y.size() == expected.size());
+        for (std::size_t i = 0; i < expected.size(); ++i)
+            REQUIRE(static_cast<double>(y.data[i]) == Catch::Approx(expected[i]).margin(1e-5));
+    }
+}
+
+TEST_CASE("a convolution's extents are those of ONNX") {
+    builder net({-1, 1, 11, 9});
+    net.floats("w", {1, 1, 3, 2}, std::vector<float>(6, 1.0f));
+    auto& n = net.node("Conv", {"in", "w"}, "out");
+    set(n, "strides", {2, 3});
+    set(n, "dilations", {2, 1});
+    set(n, "pads", {1, 0, 2, 1});
+    const auto g = net.load();
+    // rows: (11 + 3 - 5) / 2 + 1; columns: (9 + 1 - 2) / 3 + 1
+    CHECK(g.shapes[g.output] == std::vector<std::size_t>{1, 1, 5, 3});
+}
+
+TEST_CASE("a fully connected layer is a matrix product, transposed or not") {
+    for (const bool transposed : {false, true}) {
+        builder net({-1, 3});
+        net.floats("w", transposed ? integers{2, 3} : integers{3, 2},
+                   transposed ? std::vector<float>{1, 2, 3, 4, 5, 6} : std::vector<float>{1, 4, 2, 5, 3, 6});
+        net.floats("b", {2}, {10, 20});
+        set(net.node("Gemm", {"in", "w", "b"}, "out"), "transB", transposed ? 1 : 0);
+        const tensor y = engine::run(net.load(), of({2, 3}, {1, 1, 1, 1, 0, -1}));
+        CHECK(y.shape == std::vector<std::size_t>{2, 2});
+        CHECK(y.data == std::vector<float>{16, 35, 8, 18});
+    }
+}
+
+TEST_CASE("pooling: padding never wins and does not count, a last window may stick out") {
+    const tensor x = of({1, 1, 3, 3}, {-1, -2, -3, -4, -5, -6, -7, -8, -9});
+    const auto pooled = [&](const char* type, const std::vector<std::pair<const char*, std::int64_t>>& flags,
+                            integers pads) {
+        builder net({-1, 1, 3, 3});
+        auto& n = net.node(type, {"in"}, "out");
+        set(n, "kernel_shape", {2, 2});
+        set(n, "strides", {2, 2});
+        set(n, "pads", std::move(pads));
+        for (const auto& [name, value] : flags) set(n, name, value);
+        return engine::run(net.load(), x).data;
+    };
+    CHECK(pooled("MaxPool", {}, {0, 0, 0, 0}) == std::vector<float>{-1});
+    CHECK(pooled("MaxPool", {}, {1, 1, 0, 0}) == std::vector<float>{-1, -2, -4, -5});
+    CHECK(pooled("MaxPool", {{"ceil_mode", 1}}, {0, 0, 0, 0}) == std::vector<float>{-1, -3, -7, -9});
+    CHECK(pooled("AveragePool", {}, {1, 1, 0, 0}) == std::vector<float>{-1, -2.5f, -5.5f, -7});
+    CHECK(pooled("AveragePool", {{"count_include_pad", 1}}, {1, 1, 0, 0}) ==
+          std::vector<float>{-0.25f, -1.25f, -2.75f, -7});
+    builder all({-1, 1, 3, 3});
+    all.node("GlobalAveragePool", {"in"}, "out");
+    CHECK(engine::run(all.load(), x).data == std::vector<float>{-5});
+}
+
+TEST_CASE("sums, joints, limits, slices and padding") {
+    const tensor x = of({1, 2, 2, 2}, {-1, 2, -3, 4, 5, -6, 7, -8});
+    builder net({-1, 2, 2, 2});
+    net.floats("low", {}, {0});
+    net.floats("high", {}, {6});
+    net.constant<std::int64_t>("start", element_type::int64, {2}, {1, 0});
+    net.constant<std::int64_t>("end", element_type::int64, {2}, {99, -1});
+    net.constant<std::int64_t>("axes", element_type::int64, {2}, {2, 3});
+    net.constant<std::int64_t>("pads", element_type::int64, {8}, {0, 1, 0, 0, 0, 0, 0, 1});
+    net.node("Relu", {"in"}, "relu");
+    net.node("Clip", {"in", "low", "high"}, "clip");
+    net.node("Add", {"relu", "clip"}, "sum");
+    net.node("Add", {"sum", "sum"}, "twice");
+    set(net.node("Concat", {"in", "twice"}, "joined"), "axis", 1);
+    net.node("Slice", {"joined", "start", "end", "axes"}, "cut");
+    net.node("Pad", {"cut", "pads"}, "padded");
+    net.node("Flatten", {"padded"}, "flat");
+    net.node("Identity", {"flat"}, "out");
+    std::map<std::string, std::vector<float>> seen;
+    const tensor y =
+        engine::run(net.load(), x, [&](const engine::layer& l, const tensor& t) { seen[l.output_name] = t.data; });
+    CHECK(seen["relu"] == std::vector<float>{0, 2, 0, 4, 5, 0, 7, 0});
+    CHECK(seen["clip"] == std::vector<float>{0, 2, 0, 4, 5, 0, 6, 0});
+    CHECK(seen["twice"] == std::vector<float>{0, 8, 0, 16, 20, 0, 26, 0});
+    CHECK(seen["cut"] == std::vector<float>{-3, 7, 0, 26}); // the last row's first column of four channels
+    CHECK(y.shape == std::vector<std::size_t>{1, 10});
+    CHECK(y.data == std::vector<float>{0, 0, -3, 0, 7, 0, 0, 0, 26, 0});
+}
+
+TEST_CASE("a hook changes what later layers see") {
+    builder net({-1, 2});
+    net.node("Relu", {"in"}, "a");
+    net.node("Identity", {"a"}, "out");
+    const tensor y = engine::run(net.load(), of({1, 2}, {-1, 3}), [](const engine::layer& l, tensor& t) {
+        if (l.output_name == "a") t.data[0] = 9;
+    });
+    CHECK(y.data == std::vector<float>{9, 3});
+}
+
+TEST_CASE("QuantizeLinear and DequantizeLinear round as ONNX says") {
+    builder net({-1, 2, 1, 2});
+    net.floats("scale", {2}, {0.5f, 2.0f});
+    net.constant<std::uint8_t>("zero", element_type::uint8, {2}, {128, 0});
+    set(net.node("QuantizeLinear", {"in", "scale", "zero"}, "q"), "axis", 1);
+    set(net.node("DequantizeLinear", {"q", "scale", "zero"}, "out"), "axis", 1);
+    std::vector<float> codes;
+    const tensor y = engine::run(net.load(), of({1, 2, 1, 2}, {0.75f, -100.0f, 3.0f, 1000.0f}),
+                                 [&](const engine::layer& l, const tensor& t) {
+                                     if (l.kind == engine::operation::quantize) codes = t.data;
+                                 });
+    CHECK(codes == std::vector<float>{130, 0, 2, 255}); // 1.5 and 1.5 are ties: to even
+    CHECK(y.data == std::vector<float>{1.0f, -64.0f, 4.0f, 510.0f});
+}
+
+TEST_CASE("weights behind DequantizeLinear come out as floats: per channel, in blocks of four bits, and biases in 32") {
+    builder net({-1, 4});
+    net.constant<std::uint8_t>("codes", element_type::int4, {2, 4}, {0x21, 0x43, 0x8f, 0x07}); // 1 2 3 4, -1 -8 7 0
+    net.floats("scales", {2, 2}, {1.0f, 10.0f, 0.5f, 2.0f});
+    auto& n = net.node("DequantizeLinear", {"codes", "scales"}, "w");
+    set(n, "axis", 1);
+    set(n, "block_size", 2);
+    net.constant<std::int32_t>("bias_codes", element_type::int32, {2}, {100, -200});
+    net.floats("bias_scale", {}, {0.25f});
+    net.node("DequantizeLinear", {"bias_codes", "bias_scale"}, "b");
+    set(net.node("Gemm", {"in", "w", "b"}, "out"), "transB", 1);
+    const auto g = net.load();
+    REQUIRE(g.layers.size() == 1);
+    CHECK(g.layers[0].weight.data == std::vector<float>{1, 2, 30, 40, -0.5f, -4, 14, 0});
+    CHECK(g.layers[0].bias == std::vector<float>{25, -50});
+    CHECK(g.layers[0].weight_name == "codes");
+    CHECK(engine::run(g, of({1, 4}, {1, 1, 1, 1})).data == std::vector<float>{98, -40.5f});
+}
+
+TEST_CASE("what is not supported is refused by name") {
+    const auto refused = [](builder net, const std::string& cause) {
+        CHECK_THROWS_MATCHES(net.load(), quant_tool::error, MessageMatches(ContainsSubstring(cause)));
+        CHECK_THROWS_MATCHES(net.load(), quant_tool::error, MessageMatches(ContainsSubstring("test.onnx")));
+    };
+    const auto with = [](const char* type, std::vector<std::string> inputs) {
+        builder net({-1, 4, 6, 6});
+        net.floats("w", {2, 4, 3, 3}, std::vector<float>(72, 1.0f));
+        net.node(type, std::move(inputs), "out");
+        return net;
+    };
+    refused(with("LSTM", {"in"}), "node 'out_node' (LSTM): this operator is not supported");
+    auto net = with("Conv", {"in", "w"});
+    set(net.m.nodes[0], "auto_pads", 1);
+    refused(net, "its attribute auto_pads is not supported");
+    refused(with("Conv", {"in", "in"}), "must be a constant");
+    refused(with("Conv", {"nothing", "w"}), "its input 'nothing' is unknown");
+    refused(with("Add", {"in", "w"}), "its input 'w' is a constant");
+    net = with("Conv", {"in", "w"});
+    set(net.m.nodes[0], "group", 2);
+    refused(net, "its weight is for 8 channels, the input is 1x4x6x6");
+    net = with("Flatten", {"in"});
+    set(net.m.nodes[0], "axis", 2);
+    refused(net, "axis is supported as 1 only");
+    net = with("Relu", {"in"});
+    net.m.outputs[0].name = "elsewhere";
+    refused(net, "its output 'elsewhere' is not computed");
+    net = with("Relu", {"in"});
+    net.m.inputs[0].shape = {-1, 4, -1, 6};
+    refused(net, "its input's extents are not known");
+    CHECK_THROWS_MATCHES(engine::run(with("Relu", {"in"}).load(), tensor({1, 4, 6, 5})), quant_tool::error,
+                         MessageMatches(ContainsSubstring("the batch is 1x4x6x5")));
+}
+
+namespace {
+
+std::string big_endian(std::uint32_t v) {
+    std::string out;
+    for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(v >> shift & 255);
+    return out;
+}
+
+/// A JPEG of one colour, but for the left column of pixels.
+std::string jpeg(int width, int height, unsigned char red) {
+    std::vector<unsigned char> pixels(static_cast<std::size_t>(width * height * 3), 0);
+    for (std::size_t i = 0; i < pixels.size(); i += 3) pixels[i] = red;
+    unsigned char* out = nullptr;
+    unsigned long size = 0;
+    tjhandle handle = tjInitCompress();
+    REQUIRE(tjCompress2(handle, pixels.data(), width, 0, height, TJPF_RGB, &out, &size, TJSAMP_444, 100, 0) == 0);
+    std::string content(reinterpret_cast<char*>(out), size);
+    tjFree(out);
+    tjDestroy(handle);
+    return content;
+}
+
+} // namespace
+
+TEST_CASE("a folder of images: labels by name, those that do not decode are named and left out") {
+    const quant_test::scratch_directory folder;
+    quant_test::write_file(folder / "a.jpg", jpeg(20, 18, 200));
+    quant_test::write_file(folder / "b.JPEG", jpeg(16, 16, 100));
+    const std::string whole = jpeg(40, 40, 50);
+    quant_test::write_file(folder / "cut.jpg", whole.substr(0, whole.size() / 2));
+    quant_test::write_file(folder / "small.jpg", jpeg(15, 16, 50));
+    quant_test::write_file(folder / "text.jpg", "this is no image");
+    quant_test::write_file(folder / "note.txt", "left alone");
+    const std::string header = "name,file,class_index\n",
+                      rows = "x,text.jpg,4\n\"a, b\",a.jpg,7\r\nx,b.JPEG,3\nx,cut.jpg,1\nx,small.jpg,1\n";
+    const auto labels = folder / "labels.csv";
+    quant_test::write_file(labels, header + rows);
+    for (const unsigned threads : {1U, 3U}) {
+        const auto set = engine::images(folder.path(), labels, 16, engine::raw, threads);
+        CHECK(set.size == 2);
+        CHECK(set.labels == std::vector<int>{7, 3});
+        REQUIRE(set.rejected.size() == 3);
+        CHECK(set.rejected[0].name == "cut.jpg");
+        CHECK_THAT(set.rejected[1].cause, ContainsSubstring("smaller than 16"));
+        CHECK(set.rejected[2].name == "text.jpg");
+        const tensor batch = set.batch(0, 2);
+        CHECK(batch.shape == std::vector<std::size_t>{2, 3, 16, 16});
+        CHECK(std::abs(batch.channel(0, 0)[17] - 200.0f) <= 2.0f); // red
+        CHECK(std::abs(batch.channel(1, 0)[255] - 100.0f) <= 2.0f);
+        CHECK(batch.channel(0, 1)[17] <= 4.0f); // green
+    }
+    const auto fails = [&](const std::string& content, const std::string& cause) {
+        quant_test::write_file(labels, content);
+        CHECK_THROWS_MATCHES(engine::images(folder.path(), labels, 16, engine::raw), quant_tool::error,
+                             MessageMatches(ContainsSubstring(cause)));
+    };
+    fails(header + rows + "x,more.jpg,3\n", "has 6 labels for 5 samples");
+    fails(header + "x,a.jpg,7\n", "has no label for 'b.JPEG'");
+    fails(header + "x,a.jpg,seven\n", "line 2: 'seven' is no class number");
+    fails(header + rows + "x,a.jpg,7\n", "line 7: 'a.jpg' is listed twice");
+    fails("name,class_index\nx,2\n", "names no column 'file'");
+    fails("", "is empty");
+}
+
+TEST_CASE("CIFAR, IDX and NumPy files, and their mistakes") {
+    const quant_test::scratch_directory folder;
+    std::string record(1, '\x05');
+    record += std::string(1024, '\x01') + std::string(1024, '\x02') + std::string(1024, '\xff');
+    quant_test::write_file(folder / "c.bin", record + record);
+    const auto c = engine::cifar(folder / "c.bin", engine::unit);
+    CHECK(c.labels == std::vector<int>{5, 5});
+    CHECK(c.batch(1, 1).channel(0, 2)[1023] == 1.0f);
+    quant_test::write_file(folder / "short.bin", record.substr(1));
+    CHECK_THROWS_MATCHES(engine::cifar(folder / "short.bin", engine::unit), quant_tool::error,
+                         MessageMatches(ContainsSubstring("multiple of 3073")));
+
+    const std::string images = big_endian(0x803) + big_endian(2) + big_endian(1) + big_endian(2) + "\x01\x02\x03\x04";
+    quant_test::write_file(folder / "i", images);
+    quant_test::write_file(folder / "l", big_endian(0x801) + big_endian(2) + "\x07\x08");
+    const auto i = engine::open_set(folder / "i", folder / "l", 0, engine::raw);
+    CHECK(i.labels == std::vector<int>{7, 8});
+    CHECK(i.batch(0, 2).data == std::vector<float>{1, 2, 3, 4});
+    quant_test::write_file(folder / "l3", big_endian(0x801) + big_endian(3) + "\x07\x08\x09");
+    CHECK_THROWS_MATCHES(engine::idx(folder / "i", folder / "l3", engine::raw), quant_tool::error,
+                         MessageMatches(ContainsSubstring("has 3 labels for 2 samples")));
+    quant_test::write_file(folder / "i2", images + "x");
+    CHECK_THROWS_AS(engine::idx(folder / "i2", folder / "l", engine::raw), quant_tool::error);
+
+    std::string values(24, '\0');
+    const float two = 2.0f;
+    std::memcpy(values.data() + 20, &two, 4);
+    quant_test::write_file(folder / "x.npy",
+                           quant_test::npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", values));
+    quant_test::write_file(folder / "y.npy",
+                           quant_test::npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }", "\x01\x02"));
+    const auto n = engine::npy(folder / "x.npy", folder / "y.npy");
+    CHECK(n.labels == std::vector<int>{1, 2});
+    CHECK(n.batch(1, 1).data == std::vector<float>{0, 0, 2});
+    quant_test::write_file(folder / "y1.npy",
+                           quant_test::npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1,), }", "\x01"));
+    CHECK_THROWS_MATCHES(engine::npy(folder / "x.npy", folder / "y1.npy"), quant_tool::error,
+                         MessageMatches(ContainsSubstring("has 1 labels for 2 samples")));
+    CHECK(engine::windows(n.batch(0, 2), 2).shape == std::vector<std::size_t>{1, 6});
+}
+
+namespace {
+
+/// n samples of 6 values; sample i belongs to class i % 6.
+engine::labelled_set random_set(std::size_t n) {
+    engine::labelled_set s;
+    s.size = n;
+    s.sample_shape = {6};
+    for (std::size_t i = 0; i < n; ++i) s.labels.push_back(static_cast<int>(i % 6));
+    s.read = [](std::size_t i, std::span<float> to) {
+        const tensor t = random_tensor({6}, i);
+        std::copy(t.data.begin(), t.data.end(), to.begin());
+    };
+    return s;
+}
+
+} // namespace
+
+TEST_CASE("evaluation counts the first and the first five, whatever the threads, the batches and their order") {
+    const auto set = random_set(101);
+    std::size_t first = 0, five = 0;
+    for (std::size_t i = 0; i < set.size; ++i) {
+        const tensor x = set.batch(i, 1);
+        std::size_t before = 0;
+        for (const float v : x.data) before += v > x.data[i % 6];
+        first += before == 0;
+        five += before < 5;
+    }
+    builder net({-1, 6});
+    net.node("Identity", {"in"}, "out");
+    for (const unsigned threads : {1U, 4U})
+        for (const std::size_t batch : {std::size_t{1}, std::size_t{32}})
+            for (const bool shuffled : {false, true}) {
+                std::size_t seen = 0;
+                const auto a =
+                    engine::evaluate(net.load(), set, {batch, threads, 0, shuffled, [&](std::size_t n) { seen += n; }});
+                CHECK(a.top1 == first);
+                CHECK(a.top5 == five);
+                CHECK(seen == 101);
+                CHECK(engine::compare(a, a).changed == 0);
+            }
+    CHECK(engine::evaluate(net.load(), set, {.most = 7}).samples == 7);
+    const auto nothing = engine::evaluate(
+        [](const tensor& x) {
+            tensor y = x;
+            for (float& v : y.data) v = std::numeric_limits<float>::quiet_NaN();
+            return y;
+        },
+        set);
+    CHECK(nothing.top1 == 0);
+    CHECK(nothing.top5 == 0);
+}
+
+TEST_CASE("intervals and sign tests are those of the tables") {
+    // Wilson, 95 %: 50 of 100 and 0 of 10, by the formula at z = 1.959964.
+    CHECK(engine::confidence_interval(50, 100).first == Catch::Approx(40.38315).margin(1e-4));
+    CHECK(engine::confidence_interval(50, 100).second == Catch::Approx(59.61685).margin(1e-4));
+    CHECK(engine::confidence_interval(0, 10).first == 0.0);
+    CHECK(engine::confidence_interval(0, 10).second == Catch::Approx(27.75328).margin(1e-4));
+    CHECK(engine::sign_test(0, 0) == 1.0);
+    CHECK(engine::sign_test(5, 5) == 1.0);
+    CHECK(engine::sign_test(0, 5) == Catch::Approx(0.0625));
+    CHECK(engine::sign_test(6, 0) == Catch::Approx(0.03125));
+    CHECK(engine::sign_test(2, 10) == Catch::Approx(2.0 * (1 + 12 + 66) / 4096));
+    CHECK(engine::sign_test(1500, 2000) < 1e-15);
+}
+
+TEST_CASE("layers are compared by name, in order, the same for any number of threads") {
+    builder a({-1, 6}), b({-1, 6});
+    a.floats("top", {}, {0.5f});
+    for (builder* net : {&a, &b}) {
+        net->node("Relu", {"in"}, "relu");
+        if (net == &a) net->node("Identity", {"relu"}, "only_here");
+        net->node("Add", {"in", "relu"}, "sum");
+        net->node(net == &a ? "Identity" : "Relu", {"sum"}, "out");
+    }
+    const auto set = random_set(40);
+    double signal = 0.0, noise = 0.0;
+    for (std::size_t i = 0; i < set.size; ++i)
+        for (const float v : set.batch(i, 1).data) {
+            const double s = static_cast<double>(v) * (v > 0.0f ? 2.0 : 1.0);
+            signal += s * s;
+            noise += v < 0.0f ? s * s : 0.0;
+        }
+    for (const unsigned threads : {1U, 3U}) {
+        const auto errors = engine::compare_layers(a.load(), b.load(), set, {.batch = 7, .threads = threads});
+        REQUIRE(errors.size() == 3);
+        CHECK(errors[0].layer == "relu");
+        CHECK(errors[0].noise == 0.0);
+        CHECK(std::isinf(errors[0].sqnr_db()));
+        CHECK(errors[2].layer == "out");
+        CHECK(errors[2].signal == Catch::Approx(signal));
+        CHECK(errors[2].noise == Catch::Approx(noise));
+    }
+}
