@@ -63,13 +63,9 @@ quant::code_format format_of(element_type type) {
 
 /// Elements of a plain integer type.
 template <class T> std::vector<std::int64_t> widened(std::span<const std::byte> bytes) {
-    std::vector<std::int64_t> values(bytes.size() / sizeof(T));
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        T value; // the file promises no alignment
-        std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
-        values[i] = static_cast<std::int64_t>(value);
-    }
-    return values;
+    std::vector<T> values(bytes.size() / sizeof(T)); // the file promises no alignment
+    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+    return {values.begin(), values.end()};
 }
 template <class Code>
 std::vector<std::int64_t> unpacked(const quant_onnx::tensor& t, std::span<const std::byte> bytes,
@@ -77,7 +73,7 @@ std::vector<std::int64_t> unpacked(const quant_onnx::tensor& t, std::span<const 
     std::vector<Code> codes(static_cast<std::size_t>(t.elements()));
     if (const quant::status s = quant::unpack_codes(bytes, codes, format); !s)
         throw quant_tool::error(exit_code::input, {}, t.name, std::string(quant::message(s.code)));
-    return widened<Code>(std::as_bytes(std::span(codes)));
+    return {codes.begin(), codes.end()};
 }
 std::vector<std::int64_t> integers_of(const quant_onnx::tensor& t) {
     const std::vector<std::byte> bytes = t.bytes();
