@@ -94,9 +94,9 @@ template <class Code, class Real> [[nodiscard]] QUANT_INLINE auto dequantize_ker
 }
 
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status quantize_runs(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
-                                          std::span<const affine_params> params, granularity g,
-                                          const quantize_options& options) noexcept {
+[[nodiscard, gnu::noinline]] inline status
+quantize_runs(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
+              std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
     slice_map<Rank> map;
     if (const status s = check_params(params, g, src.extents(), map); !s) return s;
     if (const status s = check_storage<Code>(params, "codes"); !s) return s;
@@ -130,9 +130,9 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
 }
 
 template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status dequantize_runs(const tensor_view<const Code, Rank>& src,
-                                            const tensor_view<T, DstRank>& dst, std::span<const affine_params> params,
-                                            granularity g, store_policy stores) noexcept {
+[[nodiscard, gnu::noinline]] inline status
+dequantize_runs(const tensor_view<const Code, Rank>& src, const tensor_view<T, DstRank>& dst,
+                std::span<const affine_params> params, granularity g, store_policy stores) noexcept {
     // The side with more dimensions says what an axis is.
     constexpr bool dst_leads = DstRank > Rank;
     constexpr std::size_t rank = dst_leads ? DstRank : Rank;
@@ -170,9 +170,9 @@ template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRa
 }
 
 template <real_element T, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status fake_quant_runs(const tensor_view<const T, Rank>& src, const tensor_view<T, DstRank>& dst,
-                                            std::span<const affine_params> params, granularity g,
-                                            const quantize_options& options) noexcept {
+[[nodiscard, gnu::noinline]] inline status
+fake_quant_runs(const tensor_view<const T, Rank>& src, const tensor_view<T, DstRank>& dst,
+                std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
     slice_map<Rank> map;
     if (const status s = check_params(params, g, src.extents(), map); !s) return s;
     const auto out_view = with_extents(dst, src.extents(), "dst");
