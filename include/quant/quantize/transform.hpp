@@ -9,9 +9,11 @@
 #include <quant/core/half.hpp>
 #include <quant/core/params.hpp>
 #include <quant/quantize/traverse.hpp>
+#include <quant/simd/memory.hpp>
 #include <quant/simd/quantize_kernels.hpp>
 #include <quant/simd/reorder.hpp>
 #include <span>
+#include <type_traits>
 
 QUANT_BEGIN_TARGET
 namespace detail {
@@ -65,9 +67,9 @@ public:
     /// the side with the smaller elements, unless the kernel's runs would get short.
     void operator()(const element_run<S, D>& origin, const loop_dimension& a, const loop_dimension& b) noexcept {
         if (a.extent < short_run || (sizeof(S) <= sizeof(D) && b.extent >= short_run))
-            turn_source(origin, a, b);
+            turn<true>(origin, b, a);
         else
-            turn_destination(origin, a, b);
+            turn<false>(origin, a, b);
     }
 
 private:
@@ -80,62 +82,104 @@ private:
 
     static constexpr std::size_t at_most(std::size_t n, std::size_t limit) noexcept { return n < limit ? n : limit; }
 
-    void turn_source(const element_run<S, D>& origin, const loop_dimension& a, const loop_dimension& b) noexcept {
-        constexpr std::size_t most = turned_rows<S>, length = turned_run;
-        alignas(64) source_type tile[most * length];
-        for (std::size_t first = 0; first < a.extent; first += most) {
-            const std::size_t rows = at_most(a.extent - first, most);
-            for (std::size_t along = 0; along < b.extent; along += length) {
-                element_run<S, D> run = origin;
-                advance(run, a, first);
-                advance(run, b, along);
-                run.n = at_most(b.extent - along, length);
-                const source_type* const from = run.src;
-                if (a.src == 1)
-                    simd::transpose<simd::lines_of_side::from>(from, b.src, tile, length, run.n, rows);
-                else
-                    for (std::size_t r = 0; r < rows; ++r)
-                        simd::copy_strided(from + r * a.src, b.src, tile + r * length, 1, run.n);
-                run.src = tile;
-                run.src_stride = 1;
-                run.dst_stride = b.dst;
-                run.slice_step = b.slice;
-                run.index_step = b.index;
-                transform_rows(run, {rows, length, a.dst, a.slice, a.index}, true);
-            }
-        }
-    }
+    /// Rows of memory that are asked for while something else is computed.
+    struct rows_ahead {
+        const void* first;
+        std::size_t row_stride, rows, row_bytes; // the stride in bytes
 
-    void turn_destination(const element_run<S, D>& origin, const loop_dimension& a, const loop_dimension& b) noexcept {
-        constexpr std::size_t most = turned_rows<D>, length = turned_run;
-        alignas(64) D tile[most * length];
-        for (std::size_t first = 0; first < b.extent; first += most) {
-            const std::size_t rows = at_most(b.extent - first, most);
-            for (std::size_t along = 0; along < a.extent; along += length) {
-                element_run<S, D> run = origin;
-                advance(run, a, along);
-                advance(run, b, first);
-                run.n = at_most(a.extent - along, length);
-                D* const to = run.dst;
-                run.dst = tile;
-                run.src_stride = a.src;
-                run.dst_stride = 1;
-                run.slice_step = a.slice;
-                run.index_step = a.index;
-                transform_rows(run, {rows, b.src, length, b.slice, b.index}, false);
-                const D* const turned = tile;
-                if (b.dst == 1)
-                    simd::transpose<simd::lines_of_side::to>(turned, length, to, a.dst, rows, run.n);
-                else
-                    for (std::size_t r = 0; r < rows; ++r)
-                        simd::copy_strided(turned + r * length, 1, to + r * b.dst, a.dst, run.n);
+        /// Part `k` of `parts`. Inlined at all costs: to g++ a function that only prefetches does nothing, and its calls vanish.
+        QUANT_INLINE void prefetch(std::size_t k, std::size_t parts) const noexcept {
+            const char* const from = static_cast<const char*>(first);
+            for (std::size_t r = rows * k / parts; r < rows * (k + 1) / parts; ++r)
+                for (std::size_t i = 0; i < row_bytes; i += 64) simd::prefetch_second_level(from + r * row_stride + i);
+        }
+    };
+    /// What the next tile touches, for tensors that no second-level cache holds.
+    struct tile_ahead {
+        rows_ahead turned{}, dense{};
+        QUANT_INLINE void prefetch(std::size_t k, std::size_t parts) const noexcept {
+            turned.prefetch(k, parts);
+            dense.prefetch(k, parts);
+        }
+    };
+    static constexpr std::size_t prefetched_size = std::size_t{8} << 20; ///< bytes of both sides
+
+    /// Tiles of turned_run positions along the loop that the kernel takes and a cache line of the side that is turned over across
+    /// it. The next tile lies across: its lines are the next ones in the same pages.
+    template <bool TurnsSource>
+    void turn(const element_run<S, D>& origin, const loop_dimension& along, const loop_dimension& across) noexcept {
+        using element = std::conditional_t<TurnsSource, source_type, D>;
+        using other_element = std::conditional_t<TurnsSource, D, source_type>;
+        constexpr std::size_t most = turned_rows<element>, length = turned_run;
+        alignas(64) element tile[most * length];
+        const std::size_t stride = TurnsSource ? along.src : along.dst, step = TurnsSource ? across.src : across.dst;
+        const bool far = along.extent * across.extent * (sizeof(S) + sizeof(D)) > prefetched_size;
+        const auto side = [](const element_run<S, D>& run) noexcept {
+            if constexpr (TurnsSource)
+                return run.src;
+            else
+                return run.dst;
+        };
+        // The first tile is narrower where that lets the others begin with a cache line.
+        constexpr std::size_t line = most * sizeof(element);
+        const std::size_t head =
+            step == 1 ? most - reinterpret_cast<std::uintptr_t>(side(origin)) % line / sizeof(element) : most;
+        for (std::size_t first = 0; first < along.extent; first += length) {
+            element_run<S, D> run = origin;
+            advance(run, along, first);
+            run.n = at_most(along.extent - first, length);
+            run.slice_step = along.slice;
+            run.index_step = along.index;
+            for (std::size_t other = 0, rows = head; other < across.extent; other += rows, rows = most) {
+                rows = at_most(across.extent - other, rows);
+                const std::size_t next_rows = at_most(across.extent - other - rows, most);
+                element_run<S, D> at = run;
+                advance(at, across, other);
+                const auto turned = side(at);
+                loop_dimension tile_rows{rows, across.src, across.dst, across.slice, across.index};
+                tile_ahead next;
+                if constexpr (TurnsSource) {
+                    if (step == 1)
+                        simd::transpose<simd::lines_of_side::from>(static_cast<const element*>(turned), stride, tile,
+                                                                   length, run.n, rows);
+                    else
+                        for (std::size_t r = 0; r < rows; ++r)
+                            simd::copy_strided(static_cast<const element*>(turned) + r * step, stride,
+                                               tile + r * length, 1, run.n);
+                    if (far && next_rows != 0) next.turned = {turned + rows * step, stride * sizeof(element), run.n, 1};
+                    at.src = tile;
+                    at.src_stride = 1;
+                    at.dst_stride = along.dst;
+                    tile_rows.src = length;
+                } else {
+                    if (far) {
+                        next.turned = {turned, stride * sizeof(element), run.n, 1}; // this tile's, written afterwards
+                        next.dense = {at.src + rows * across.src, across.src * sizeof(other_element), next_rows,
+                                      run.n * sizeof(other_element)};
+                    }
+                    at.dst = tile;
+                    at.src_stride = along.src;
+                    at.dst_stride = 1;
+                    tile_rows.dst = length;
+                }
+                transform_rows(at, tile_rows, TurnsSource, next);
+                if constexpr (!TurnsSource) {
+                    const element* const from = tile;
+                    if (step == 1)
+                        simd::transpose<simd::lines_of_side::to>(from, length, turned, stride, rows, run.n);
+                    else
+                        for (std::size_t r = 0; r < rows; ++r)
+                            simd::copy_strided(from + r * length, 1, turned + r * step, stride, run.n);
+                }
             }
         }
     }
 
     /// The rows of a tile: together where they share the parameters of their elements.
-    void transform_rows(element_run<S, D> run, const loop_dimension& rows, bool in_place) noexcept {
+    void transform_rows(element_run<S, D> run, const loop_dimension& rows, bool in_place,
+                        const tile_ahead& next) noexcept {
         if (run.slice_step != 0 && rows.slice == 0) {
+            next.prefetch(0, 1);
             run.rows = rows.extent;
             run.src_row = rows.src;
             run.dst_row = rows.dst;
@@ -146,6 +190,7 @@ private:
         for (std::size_t r = 0; r < rows.extent; ++r) {
             element_run<S, D> row = run;
             advance(row, rows, r);
+            next.prefetch(r, rows.extent);
             transform_run(row, in_place);
         }
     }

@@ -28,6 +28,13 @@ QUANT_INLINE void prefetch_read([[maybe_unused]] const void* address) noexcept {
 #endif
 }
 
+/// The same into the second-level cache, for what is needed after more than the first one holds.
+QUANT_INLINE void prefetch_second_level([[maybe_unused]] const void* address) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(address, 0, 2);
+#endif
+}
+
 /// Makes streaming stores visible to other threads in program order; once at the end of a verb, not per run.
 QUANT_INLINE void stream_fence() noexcept {
 #if QUANT_HAS_XSIMD && defined(__SSE2__)

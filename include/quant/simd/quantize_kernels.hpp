@@ -406,9 +406,8 @@ inline void in_padded_step(const In* from, Out* to, std::size_t n, std::size_t f
 
 /// Runs `batches(arch, stream, from, to, count, first, rows)` over n elements of every row in whole steps, what is left over by
 /// narrower architectures (Narrows), the last few through padded copies. `first` is the position of the first element; the
-/// function returns how many it has done. Streaming (Streams, and if asked to) starts at the first aligned address; the elements before it are written by an
-/// ordinary step that reaches beyond it, so that some elements are computed twice: `batches` must give the same result then
-/// even if from and to are the same array.
+/// function returns how many it has done. Streaming (Streams, and if asked to) starts at the first aligned address; the elements before it go through padded
+/// copies: an ordinary store to a line that is streamed later costs a trip to memory and back.
 template <class Arch, bool Narrows, bool Streams, class In, class Out, class F>
 QUANT_INLINE void in_whole_steps(const In* from, Out* to, std::size_t n, std::size_t first, const run_rows& rows,
                                  [[maybe_unused]] bool stream, F&& batches) noexcept {
@@ -417,8 +416,8 @@ QUANT_INLINE void in_whole_steps(const In* from, Out* to, std::size_t n, std::si
     std::size_t i = 0;
     if constexpr (Streams && has_streaming<Arch>) {
         if (stream && n >= 4 * step) {
-            batches(arch, std::false_type{}, from, to, step, first, rows);
             i = elements_to_alignment<Arch>(to);
+            if (i != 0) in_padded_step<Arch>(from, to, i, first, rows, batches);
             i += batches(arch, std::true_type{}, from + i, to + i, n - i, first + i, rows);
         }
     }
