@@ -141,12 +141,15 @@ public:
         if (inside.empty() || *inside.begin() == "..") {
             throw outside();
         }
+        opened_.push_back(real);
         return files_.emplace(location, quant_tool::map_file(real.string())).first->second;
     }
+    [[nodiscard]] const std::vector<std::filesystem::path>& opened() const noexcept { return opened_; }
 
 private:
     std::filesystem::path folder_;
     std::map<std::string, quant_tool::byte_block> files_;
+    std::vector<std::filesystem::path> opened_;
 };
 
 std::uint64_t decimal(const std::string& value, const std::string& tensor, const place& at) {
@@ -514,6 +517,7 @@ model parse(std::span<const std::byte> file, std::shared_ptr<const void> owner, 
             const auto set = parsed<onnx::OperatorSetIdProto>(f.content, at, "the operator sets");
             out.opsets[set.domain()] = set.version();
         } else {
+            out.has_functions = out.has_functions || f.number == 25;
             out.model_rest += text(f.whole);
         }
     });
@@ -541,6 +545,7 @@ model parse(std::span<const std::byte> file, std::shared_ptr<const void> owner, 
             out.graph_rest += text(f.whole);
         }
     });
+    out.external_files = files.opened();
     std::set<std::string, std::less<>> written;
     for (const auto& n : out.nodes) {
         for (const auto& name : n.output()) {
@@ -573,7 +578,7 @@ std::string attribute(const onnx::NodeProto& node, std::string_view name, const 
 std::vector<std::int64_t> attribute(const onnx::NodeProto& node, std::string_view name,
                                     std::vector<std::int64_t> otherwise) {
     const auto* const a = find_attribute(node, name);
-    return a != nullptr ? std::vector<std::int64_t>(a->ints().begin(), a->ints().end()) : otherwise;
+    return a != nullptr ? std::vector<std::int64_t>(a->ints().begin(), a->ints().end()) : std::move(otherwise);
 }
 bool has_attribute(const onnx::NodeProto& node, std::string_view name) noexcept {
     return find_attribute(node, name) != nullptr;

@@ -107,8 +107,11 @@ struct model {
     std::map<std::string, std::int64_t> opsets; ///< domain -> version; "" is ONNX's own
     std::vector<onnx::NodeProto> nodes;         ///< in topological order, as in the file
     std::vector<tensor> initializers;
-    std::vector<value_info> inputs, outputs; ///< old files list the initializers among the inputs
-    std::filesystem::path path;              ///< where it was read from; for messages
+    std::vector<value_info> inputs, outputs;           ///< old files list the initializers among the inputs
+    std::filesystem::path path;                        ///< where it was read from; for messages
+    std::vector<std::filesystem::path> external_files; ///< files of external data, each once
+
+    bool has_functions = false; ///< defines operators of its own (they are among the fields below)
 
     /// Fields of the two messages beside those above, written back as they are.
     std::string model_rest, graph_rest;

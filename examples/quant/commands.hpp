@@ -40,6 +40,7 @@ struct quantize_command : common_options {
 
     granularity_choice granularity = granularity_choice::per_axis;
     int axis = 0;
+    bool axis_given = false; ///< else an ONNX model says which axis holds the output channels
     std::uint64_t group_size = 0;
 
     clip_method clip = clip_method::minmax;

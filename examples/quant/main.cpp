@@ -45,7 +45,7 @@ void add_common(CLI::App& app, common_options& options) {
 
 struct command_line {
     CLI::App app{"Quantize the tensors of a model file, look at them, restore and compare them.\n"
-                 "Files: .safetensors, .npy, .npz. The ending of a name decides."};
+                 "Files: .safetensors, .npy, .npz, and .onnx for quantize. The ending of a name decides."};
     inspect_options inspect;
     quantize_command quantize;
     dequantize_command dequantize;
@@ -90,11 +90,16 @@ struct command_line {
             "      4 bits on average, the channels that need more get more, means restored: ACIQ.\n"
             "  quant quantize m.safetensors -o q.safetensors --include 'conv.*' --exclude 'conv1\\.'\n"
             "      Only some tensors; a pattern may match anywhere in a name.\n"
+            "  quant quantize model.onnx -o model.int4.onnx --bits 4\n"
+            "      An ONNX model whose weights are 4-bit codes with DequantizeLinear; ONNX Runtime runs it.\n"
             "Tensors that are not chosen are copied unchanged: by default those of fewer than 2 dimensions\n"
             "(biases, norms), those without elements, and all that are not F32, F16, BF16 or F64.");
         c->add_option("input", o.input, "The file to quantize")->required();
         c->add_option("-o,--output", o.output, "The file to write")->required();
         c->add_flag("-f,--force", o.force, "Replace the output if it exists");
+        c->add_option("--format", onnx_format_,
+                      "ONNX: qdq, integer codes with DequantizeLinear nodes (the only one so far)")
+            ->check(CLI::IsMember({"qdq"}));
 
         const std::string format = "Codes", scales = "Who shares a scale", range = "Range kept before rounding",
                           widths = "Widths per channel", rest = "Details", names = "Choice of tensors";
@@ -206,6 +211,9 @@ struct command_line {
         const auto& c = *quantize_app;
         const auto given = [&](const char* name) { return c.count(name) != 0; };
 
+        if (given("--format") && !o.input.ends_with(".onnx")) {
+            contradiction("--format is for ONNX models");
+        }
         if (!o.is_signed && !given("--mapping")) {
             o.map = quant::mapping::affine;
         }
@@ -219,6 +227,7 @@ struct command_line {
         if (o.narrow && (o.bits == 1 || (o.average_bits && o.min_bits == 1))) {
             contradiction("--narrow and a width of 1 bit contradict each other: only the code 0 would remain");
         }
+        o.axis_given = given("--axis");
         if (per_tensor_) {
             o.granularity = granularity_choice::per_tensor;
         } else if (given("--group-size")) {
@@ -285,6 +294,7 @@ struct command_line {
 
 private:
     std::string bias_correct_;
+    std::string onnx_format_;
     bool per_tensor_ = false;
 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "quantize_values.hpp"
 #include "statistics.hpp"
 #include "storage.hpp"
 
 #include <quant/quantize/quantize_scheme.hpp>
-#include <regex>
 
 namespace quant_tool {
 
@@ -79,7 +79,8 @@ auto with_scheme(const quantize_command& o, quant::granularity granularity, std:
     return with_rounding(base | quant::minmax, o, name, first_index, f);
 }
 
-/// Everything a reader of the file may want to know about how the numbers came about.
+} // namespace
+
 json provenance_of(const quantize_command& o) {
     json out;
     out["clip"] = name_in(clip_names, o.clip);
@@ -107,17 +108,6 @@ json provenance_of(const quantize_command& o) {
     return out;
 }
 
-/// One quantized tensor with its measures.
-struct outcome {
-    stored_tensor stored;
-    std::uint64_t bytes_before = 0;
-    double average_bits = 0;
-    quant::error_measures error;
-    std::uint64_t non_finite = 0;
-};
-
-/// Codes, parameters and corrections. Blocks of slices are quantized one by one where they do not depend on each other, which
-/// gives the bytes of one call for the whole tensor.
 quant::result<quant::quantized_tensor> quantize_values(std::span<const float> values, const sliced_shape& layout,
                                                        const std::string& name, const quantize_command& o,
                                                        unsigned threads) {
@@ -165,9 +155,91 @@ quant::result<quant::quantized_tensor> quantize_values(std::span<const float> va
     return q;
 }
 
+std::uint64_t check_values(const quant::minmax_observer& seen, std::uint64_t size, const std::string& name,
+                           const quantize_command& o) {
+    if (seen.non_finite() != 0 && !o.allow_non_finite) {
+        throw error(exit_code::data, o.input, name,
+                    std::to_string(seen.non_finite()) + " of " + std::to_string(size) +
+                        " values are NaN or infinite (--allow-non-finite quantizes them anyway)");
+    }
+    if (!o.is_signed && o.map == quant::mapping::symmetric && seen.count() != 0 && seen.state().min < 0) {
+        throw error(exit_code::data, o.input, name,
+                    "has negative values, which --unsigned --mapping symmetric cannot represent");
+    }
+    return seen.non_finite();
+}
+
+void report_quantized(const quantize_command& options, std::span<const quantized_row> rows, std::size_t copied,
+                      std::uint64_t file_before, std::uint64_t file_after) {
+    std::uint64_t elements = 0, before = 0, after = 0;
+    double bits = 0;
+    for (const auto& r : rows) {
+        const auto n = element_count(r.shape).value_or(0);
+        elements += n;
+        bits += r.average_bits * static_cast<double>(n);
+        before += r.bytes_before;
+        after += r.bytes_after;
+    }
+    const double mean_bits = elements == 0 ? 0 : bits / static_cast<double>(elements);
+    const double ratio = static_cast<double>(file_before) / static_cast<double>(file_after);
+    if (options.json) {
+        json document{{"command", "quantize"}, {"input", options.input}, {"output", options.output}};
+        document["options"] = provenance_of(options);
+        document["tensors"] = json::array();
+        for (const auto& r : rows) {
+            json entry{{"name", r.name},
+                       {"dtype", r.type},
+                       {"shape", r.shape},
+                       {"average_bits", r.average_bits},
+                       {"slices", r.slices},
+                       {"clip", name_in(clip_names, options.clip)},
+                       {"sqnr_db", number(r.error.sqnr_db)},
+                       {"mse", number(r.error.mse)},
+                       {"max_abs_error", number(r.error.max_abs_error)},
+                       {"non_finite", r.non_finite},
+                       {"bytes_before", r.bytes_before},
+                       {"bytes_after", r.bytes_after}};
+            document["tensors"].push_back(std::move(entry));
+        }
+        document["totals"] = {{"quantized", rows.size()},
+                              {"copied", copied},
+                              {"elements", elements},
+                              {"average_bits", mean_bits},
+                              {"bytes_before", before},
+                              {"bytes_after", after},
+                              {"file_bytes_before", file_before},
+                              {"file_bytes_after", file_after}};
+        print(document);
+    } else if (!options.quiet) {
+        table shown({"tensor", "shape", "bits", "clip", "SQNR dB", "before", "after"});
+        for (const auto& r : rows) {
+            shown.row({printable(r.name), shape_text(r.shape), number_text("%.4g", r.average_bits),
+                       std::string(name_in(clip_names, options.clip)), decibel_text(r.error.sqnr_db),
+                       bytes_text(r.bytes_before), bytes_text(r.bytes_after)});
+        }
+        shown.print(std::cout);
+        std::cout << rows.size() << " tensors quantized to " << number_text("%.4g", mean_bits) << " bits on average, "
+                  << copied << " copied; file " << bytes_text(file_before) << " -> " << bytes_text(file_after) << " ("
+                  << number_text("%.2f", ratio) << " times smaller)\n";
+        finish_output();
+    }
+}
+
+namespace {
+
+/// One quantized tensor with its measures.
+struct outcome {
+    stored_tensor stored;
+    quantized_row row;
+};
+
 outcome quantize_one(tensor& t, const quantize_command& o, unsigned threads) {
     outcome out;
-    out.bytes_before = t.bytes.size();
+    auto& row = out.row;
+    row.name = t.name;
+    row.type = name_of(t.type);
+    row.shape = t.shape;
+    row.bytes_before = t.bytes.size();
     auto& s = out.stored;
     s.name = t.name;
     s.type = t.type;
@@ -187,16 +259,7 @@ outcome quantize_one(tensor& t, const quantize_command& o, unsigned threads) {
     const auto observer = observe_blocks(
         quant::minmax_observer(), values.size(), threads,
         [&](auto& part, std::size_t first, std::size_t count) { part.observe(values.subspan(first, count)); });
-    out.non_finite = observer.non_finite();
-    if (out.non_finite != 0 && !o.allow_non_finite) {
-        throw error(exit_code::data, o.input, t.name,
-                    std::to_string(out.non_finite) + " of " + std::to_string(values.size()) +
-                        " values are NaN or infinite (--allow-non-finite quantizes them anyway)");
-    }
-    if (!o.is_signed && o.map == quant::mapping::symmetric && observer.count() != 0 && observer.state().min < 0) {
-        throw error(exit_code::data, o.input, t.name,
-                    "has negative values, which --unsigned --mapping symmetric cannot represent");
-    }
+    row.non_finite = check_values(observer, values.size(), t.name, o);
     auto q = quantize_values(values, s.layout, t.name, o, threads);
     if (!q) {
         throw refused(q.status(), o.input, t.name);
@@ -206,59 +269,20 @@ outcome quantize_one(tensor& t, const quantize_command& o, unsigned threads) {
     // What the reader of the file will get, in the tensor's own type.
     auto restored = restore(s, t.type, threads);
     if (const auto measured = measure_error(values, as_floats(restored, restored_buffer, threads), threads)) {
-        out.error = *measured; // otherwise nothing is finite, and nothing measured
+        row.error = *measured; // otherwise nothing is finite, and nothing measured
     }
-    out.average_bits = quant::average_bits(s.codes);
+    row.average_bits = quant::average_bits(s.codes);
+    row.slices = s.layout.slices();
     return out;
 }
-
-/// Which tensors are quantized; the others are copied.
-class selection {
-public:
-    explicit selection(const quantize_command& o) {
-        for (const auto& p : o.include) {
-            include_.emplace_back(p);
-        }
-        for (const auto& p : o.exclude) {
-            exclude_.emplace_back(p);
-        }
-    }
-    bool chosen(const tensor& t) {
-        bool wanted = include_.empty() && t.shape.size() >= 2;
-        for (auto& p : include_) {
-            if (std::regex_search(t.name, p.expression)) {
-                wanted = p.used = true;
-            }
-        }
-        for (auto& p : exclude_) {
-            if (std::regex_search(t.name, p.expression)) {
-                wanted = false;
-            }
-        }
-        return wanted && is_real(t.type) && t.size() != 0;
-    }
-    /// A pattern that matches nothing is a typing error, and the model would silently stay as it is.
-    void check_all_used(const quantize_command& o) const {
-        for (std::size_t i = 0; i < include_.size(); ++i) {
-            if (!include_[i].used) {
-                throw error(exit_code::usage, o.input,
-                            "no tensor's name matches --include '" + printable(o.include[i]) + "'");
-            }
-        }
-    }
-
-private:
-    struct pattern {
-        explicit pattern(const std::string& text) : expression(text) {}
-        std::regex expression;
-        bool used = false;
-    };
-    std::vector<pattern> include_, exclude_;
-};
 
 } // namespace
 
 void quantize(const quantize_command& options) {
+    if (is_onnx(options.input)) {
+        quantize_onnx(options);
+        return;
+    }
     const auto policy = options.force ? overwrite::yes : overwrite::no;
     if (format_of(options.output, exit_code::output) == file_format::npy) {
         throw error(exit_code::output, options.output,
@@ -280,7 +304,8 @@ void quantize(const quantize_command& options) {
     tensor_file out;
     std::uint64_t bytes = 0;
     for (auto& t : file.tensors) {
-        if (which.chosen(t)) {
+        const bool possible = is_real(t.type) && t.size() != 0;
+        if (which.chosen(t.name, t.shape.size() >= 2) && possible) {
             chosen.push_back(&t);
             bytes += t.bytes.size();
         } else {
@@ -330,58 +355,12 @@ void quantize(const quantize_command& options) {
     }
     const auto size = write_tensors(options.output, out, policy);
 
-    std::uint64_t elements = 0, before = 0, after = 0;
-    double bits = 0;
-    for (const auto& r : outcomes) {
-        const auto n = element_count(r.stored.shape).value_or(0);
-        elements += n;
-        bits += r.average_bits * static_cast<double>(n);
-        before += r.bytes_before;
-        after += r.stored.bytes;
+    std::vector<quantized_row> rows;
+    for (auto& r : outcomes) {
+        r.row.bytes_after = r.stored.bytes;
+        rows.push_back(std::move(r.row));
     }
-    const double mean_bits = elements == 0 ? 0 : bits / static_cast<double>(elements);
-    const double ratio = static_cast<double>(file.bytes_on_disk) / static_cast<double>(size);
-    if (options.json) {
-        json document{{"command", "quantize"}, {"input", options.input}, {"output", options.output}};
-        document["options"] = provenance_of(options);
-        document["tensors"] = json::array();
-        for (const auto& r : outcomes) {
-            json entry{{"name", r.stored.name},
-                       {"dtype", name_of(r.stored.type)},
-                       {"shape", r.stored.shape},
-                       {"average_bits", r.average_bits},
-                       {"slices", r.stored.layout.slices()},
-                       {"clip", name_in(clip_names, options.clip)},
-                       {"sqnr_db", number(r.error.sqnr_db)},
-                       {"mse", number(r.error.mse)},
-                       {"max_abs_error", number(r.error.max_abs_error)},
-                       {"non_finite", r.non_finite},
-                       {"bytes_before", r.bytes_before},
-                       {"bytes_after", r.stored.bytes}};
-            document["tensors"].push_back(std::move(entry));
-        }
-        document["totals"] = {{"quantized", outcomes.size()},
-                              {"copied", copied},
-                              {"elements", elements},
-                              {"average_bits", mean_bits},
-                              {"bytes_before", before},
-                              {"bytes_after", after},
-                              {"file_bytes_before", file.bytes_on_disk},
-                              {"file_bytes_after", size}};
-        print(document);
-    } else if (!options.quiet) {
-        table rows({"tensor", "shape", "bits", "clip", "SQNR dB", "before", "after"});
-        for (const auto& r : outcomes) {
-            rows.row({printable(r.stored.name), shape_text(r.stored.shape), number_text("%.4g", r.average_bits),
-                      std::string(name_in(clip_names, options.clip)), decibel_text(r.error.sqnr_db),
-                      bytes_text(r.bytes_before), bytes_text(r.stored.bytes)});
-        }
-        rows.print(std::cout);
-        std::cout << outcomes.size() << " tensors quantized to " << number_text("%.4g", mean_bits)
-                  << " bits on average, " << copied << " copied; file " << bytes_text(file.bytes_on_disk) << " -> "
-                  << bytes_text(size) << " (" << number_text("%.2f", ratio) << " times smaller)\n";
-        finish_output();
-    }
+    report_quantized(options, rows, copied, file.bytes_on_disk, size);
 }
 
 } // namespace quant_tool
