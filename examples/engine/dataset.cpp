@@ -201,7 +201,7 @@ tensor labelled_set::batch(std::size_t from, std::size_t n) const {
 labelled_set images(const std::string& folder, const std::string& labels, std::size_t side, const preprocessing& how,
                     unsigned threads) {
     namespace fs = std::filesystem;
-    auto listed = read_labels(labels);
+    auto listed = labels.empty() ? std::map<std::string, int>() : read_labels(labels);
     std::error_code code;
     std::vector<std::string> names;
     for (const auto& entry : fs::directory_iterator(folder, code)) {
@@ -213,8 +213,10 @@ labelled_set images(const std::string& folder, const std::string& labels, std::s
     if (code) fail(folder, "cannot be read: " + code.message());
     if (names.empty()) fail(folder, "holds no .jpg or .jpeg");
     std::sort(names.begin(), names.end());
-    for (const std::string& name : names)
+    for (const std::string& name : names) {
+        if (labels.empty()) listed.emplace(name, -1);
         if (!listed.contains(name)) fail(labels, "has no label for '" + quant_tool::printable(name) + "'");
+    }
     check_count(labels, listed.size(), names.size());
 
     // Everything is decoded once to know what decodes. The pixels stay, so that many networks can see them, while they are few.
@@ -287,13 +289,16 @@ labelled_set cifar(const std::string& path, const preprocessing& how) {
 labelled_set idx(const std::string& images, const std::string& labels, const preprocessing& how) {
     const auto pixels = std::make_shared<const std::string>(nn::read_gzip(images));
     const auto extents = idx_extents(*pixels, 3, images);
-    const std::string classes = nn::read_gzip(labels);
-    check_count(labels, idx_extents(classes, 1, labels)[0], extents[0]);
     labelled_set set;
     set.size = extents[0];
     set.sample_shape = {1, extents[1], extents[2]};
-    const auto bytes_of_labels = as_bytes(classes, 8);
-    set.labels.assign(bytes_of_labels.begin(), bytes_of_labels.end());
+    set.labels.assign(set.size, -1);
+    if (!labels.empty()) {
+        const std::string classes = nn::read_gzip(labels);
+        check_count(labels, idx_extents(classes, 1, labels)[0], set.size);
+        const auto numbers = as_bytes(classes, 8);
+        set.labels.assign(numbers.begin(), numbers.end());
+    }
     const std::size_t size = extents[1] * extents[2];
     set.read = [pixels, size, how](std::size_t i, std::span<float> to) {
         convert(as_bytes(*pixels, 16).subspan(i * size, size), 1, how, 0, to);

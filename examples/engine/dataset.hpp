@@ -2,7 +2,7 @@
 #pragma once
 
 // Labelled samples from the files people have: a folder of JPEG images with a CSV, CIFAR's binary records, MNIST's IDX files,
-// NumPy arrays.
+// NumPy arrays. Where no file of labels is given they are all -1.
 
 #include "../nn/tensor.hpp"
 
@@ -53,7 +53,7 @@ labelled_set images(const std::string& folder, const std::string& labels, std::s
 labelled_set cifar(const std::string& path, const preprocessing& how);
 /// MNIST's files, compressed by gzip or not: [1, rows, columns].
 labelled_set idx(const std::string& images, const std::string& labels, const preprocessing& how);
-/// float32 samples [N, ...] and integer labels [N]; no labels: all -1.
+/// float32 samples [N, ...] and integer labels [N].
 labelled_set npy(const std::string& samples, const std::string& labels);
 /// One of the four by what the paths look like: a folder, .bin, .npy, else IDX. `side` matters to a folder alone.
 labelled_set open_set(const std::string& samples, const std::string& labels, std::size_t side, const preprocessing& how,

@@ -115,19 +115,15 @@ double layer_error::sqnr_db() const { return 10.0 * std::log10(signal / noise); 
 std::vector<layer_error> compare_layers(const graph& first, const graph& second, const labelled_set& set,
                                         const evaluation_options& options) {
     std::map<std::string, std::size_t> numbers; // of the first network's values
-    std::vector<std::string> names;
-    for (const layer& l : first.layers) {
-        numbers.emplace(l.output_name, names.size());
-        names.push_back(l.output_name);
-    }
-    std::vector<bool> shared(names.size(), false);
+    for (std::size_t i = 0; i < first.layers.size(); ++i) numbers.emplace(first.layers[i].output_name, i);
+    std::vector<bool> shared(first.layers.size(), false);
     for (const layer& l : second.layers)
         if (const auto found = numbers.find(l.output_name); found != numbers.end()) shared[found->second] = true;
 
     // Sums of every batch, added in order at the end: the same for any number of threads.
     const std::size_t n = options.most == 0 ? set.size : std::min(options.most, set.size);
     std::vector<std::vector<layer_error>> sums((n + options.batch - 1) / std::max<std::size_t>(options.batch, 1),
-                                               std::vector<layer_error>(names.size()));
+                                               std::vector<layer_error>(shared.size()));
     for_each_batch(set, options, [&](std::span<const std::size_t>, const tensor& batch, std::size_t b) {
         std::map<std::string, tensor> expected;
         (void)run(first, batch, [&](const layer& l, const tensor& y) {
@@ -150,9 +146,9 @@ std::vector<layer_error> compare_layers(const graph& first, const graph& second,
         });
     });
     std::vector<layer_error> all;
-    for (std::size_t i = 0; i < names.size(); ++i) {
+    for (std::size_t i = 0; i < shared.size(); ++i) {
         if (!shared[i]) continue;
-        layer_error total{names[i]};
+        layer_error total{first.layers[i].output_name, first.layers[i].kind};
         for (const auto& of_batch : sums) {
             total.signal += of_batch[i].signal;
             total.noise += of_batch[i].noise;

@@ -60,7 +60,8 @@ double sign_test(std::size_t wins, std::size_t losses);
 
 /// Signal to quantization noise along two networks of the same layers, one sample's values against the other's.
 struct layer_error {
-    std::string layer;
+    std::string layer; ///< the name of its output
+    operation kind = operation::identity;
     double signal = 0.0, noise = 0.0; ///< sums of squares
     double sqnr_db() const;
 };
