@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// The four subcommands and their options as plain data; main.cpp fills them from the command line.
+// The subcommands and their options as plain data; main.cpp fills them from the command line.
 
 #include <cstdint>
 #include <optional>
@@ -72,6 +72,18 @@ struct compare_command : common_options {
     std::string first;  ///< the reference
     std::string second; ///< what is measured against it
     std::optional<double> min_sqnr;
+    std::string inputs; ///< ONNX only, and so are those below
+    std::string preprocess = "imagenet";
+    std::size_t samples = 32;
+};
+
+struct evaluate_command : common_options {
+    std::string model;
+    std::string against; ///< a second model on the same images; empty: none
+    std::string images, labels;
+    std::string preprocess = "imagenet";
+    std::size_t samples = 0; ///< 0: all
+    std::size_t batch = 32;
 };
 
 /// Each throws quant_tool::error; the results go to stdout.
@@ -79,5 +91,7 @@ void inspect(const inspect_options& options);
 void quantize(const quantize_command& options);
 void dequantize(const dequantize_command& options);
 void compare(const compare_command& options);
+void evaluate(const evaluate_command& options);
+void compare_networks(const compare_command& options); ///< two ONNX models; compare() calls it
 
 } // namespace quant_tool

@@ -41,6 +41,10 @@ comparison compare_tensors(tensor& a, tensor& b, const compare_command& options,
 } // namespace
 
 void compare(const compare_command& options) {
+    if (options.first.ends_with(".onnx")) {
+        compare_networks(options);
+        return;
+    }
     auto a = read_restored(options.first, options.threads), b = read_restored(options.second, options.threads);
     // The name of a .npy file's array is the file's own, so single tensors are a pair whatever they are called.
     if (a.tensors.size() == 1 && b.tensors.size() == 1) {

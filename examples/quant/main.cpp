@@ -44,13 +44,15 @@ void add_common(CLI::App& app, common_options& options) {
 }
 
 struct command_line {
-    CLI::App app{"Quantize the tensors of a model file, look at them, restore and compare them.\n"
-                 "Files: .safetensors, .npy, .npz, and .onnx for quantize. The ending of a name decides."};
+    CLI::App app{
+        "Quantize the tensors of a model file, look at them, restore and compare them.\n"
+        "Files: .safetensors, .npy, .npz, and .onnx for quantize, compare and evaluate. The ending of a name decides."};
     inspect_options inspect;
     quantize_command quantize;
     dequantize_command dequantize;
     compare_command compare;
-    CLI::App *inspect_app, *quantize_app, *dequantize_app, *compare_app;
+    evaluate_command evaluate;
+    CLI::App *inspect_app, *quantize_app, *dequantize_app, *compare_app, *evaluate_app;
 
     command_line() {
         app.name("quant");
@@ -63,12 +65,14 @@ struct command_line {
                    "  quant quantize model.safetensors -o q.safetensors --bits 4\n"
                    "  quant dequantize q.safetensors -o restored.safetensors\n"
                    "  quant compare model.safetensors q.safetensors\n"
+                   "  quant evaluate model.onnx --images photographs/ --labels labels.csv\n"
                    "\nExit codes: 0 done, 1 internal error, 2 wrong options, 3 unusable input, 4 output not written,\n"
                    "5 the values do not admit what was asked for, 6 compare: below --min-sqnr.");
         add_inspect();
         add_quantize();
         add_dequantize();
         add_compare();
+        add_evaluate();
     }
 
     void add_inspect() {
@@ -201,8 +205,71 @@ struct command_line {
         compare_app->add_option("reference", o.first, "The original; a quantized file is restored first")->required();
         compare_app->add_option("other", o.second, "The file to judge; a quantized file is restored first")->required();
         compare_app->add_option("--min-sqnr", o.min_sqnr, "Exit with code 6 if a tensor has fewer decibels than this");
-        compare_app->footer("Example:\n  quant compare model.safetensors q.safetensors --min-sqnr 20");
+        const std::string networks = "Two ONNX models: SQNR of every value that both compute";
+        compare_app->add_option("--inputs", o.inputs, "What both are run on; as --images of quant evaluate")
+            ->group(networks);
+        add_preprocess(*compare_app, o.preprocess)->group(networks);
+        compare_app->add_option("--samples", o.samples, "How many of the inputs, the first ones")
+            ->check(CLI::PositiveNumber)
+            ->capture_default_str()
+            ->group(networks);
+        compare_app->footer("Examples:\n"
+                            "  quant compare model.safetensors q.safetensors --min-sqnr 20\n"
+                            "  quant compare model.onnx model.int4.onnx --inputs photographs/");
         add_common(*compare_app, o);
+    }
+
+    static CLI::Option* add_preprocess(CLI::App& app, std::string& name) {
+        return app
+            .add_option("--preprocess", name,
+                        "imagenet: x / 255, less the usual means, by the usual deviations; unit: x / 255; by-256: "
+                        "x / 256; raw: 0...255")
+            ->check(CLI::IsMember({"imagenet", "unit", "by-256", "raw"}))
+            ->capture_default_str();
+    }
+
+    void add_evaluate() {
+        auto& o = evaluate;
+        evaluate_app =
+            app.add_subcommand("evaluate", "Accuracy of an ONNX classifier, float or quantized, on labelled images");
+        evaluate_app->add_option("model", o.model, "The model, .onnx")->required();
+        evaluate_app
+            ->add_option("--images", o.images,
+                         "A folder of JPEG files (the middle of each, as large as the model's input), CIFAR-10's .bin, "
+                         "MNIST's images.gz, or float32 .npy")
+            ->required();
+        evaluate_app->add_option("--labels", o.labels,
+                                 "Their classes: a CSV whose first line names the columns 'file' and 'class_index' (or "
+                                 "'label'), MNIST's labels.gz, or .npy; a .bin holds its own");
+        add_preprocess(*evaluate_app, o.preprocess);
+        evaluate_app->add_option("--against", o.against,
+                                 "A second model on the same images: who is right where, and the exact sign test");
+        evaluate_app->add_option("--samples", o.samples, "Only the first so many images (default: all)")
+            ->check(CLI::PositiveNumber);
+        evaluate_app->add_option("--batch", o.batch, "Images at a time per thread")
+            ->check(CLI::Range(1, 4096))
+            ->capture_default_str();
+        evaluate_app->footer(
+            "Examples:\n"
+            "  quant evaluate squeezenet.onnx --images photographs/ --labels labels.csv\n"
+            "  quant evaluate model.int4.onnx --against model.onnx --images photographs/ --labels labels.csv\n"
+            "  quant evaluate lenet.onnx --images t10k-images.gz --labels t10k-labels.gz --preprocess by-256");
+        add_common(*evaluate_app, o);
+    }
+
+    void settle_compare() const {
+        const bool networks = compare.first.ends_with(".onnx");
+        if (networks != compare.second.ends_with(".onnx")) {
+            contradiction("a model (.onnx) compares with a model only");
+        }
+        if (networks && compare.inputs.empty()) {
+            contradiction("two models are compared on inputs: --inputs is missing");
+        }
+        for (const char* option : {"--inputs", "--preprocess", "--samples"}) {
+            if (!networks && compare_app->count(option) != 0) {
+                contradiction(std::string(option) + " is for ONNX models");
+            }
+        }
     }
 
     /// Defaults that depend on other options, and options that do not go together.
@@ -333,7 +400,11 @@ int main(int argc, char** argv) {
             dequantize(line.dequantize);
         }
         if (line.compare_app->parsed()) {
+            line.settle_compare();
             compare(line.compare);
+        }
+        if (line.evaluate_app->parsed()) {
+            evaluate(line.evaluate);
         }
         return 0;
     } catch (const error& e) {

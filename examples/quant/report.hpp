@@ -105,10 +105,12 @@ inline void print(const json& document) {
 }
 
 /// "12/340 tensors, 35.1 MiB/s, 3 s left" on one line of stderr, redrawn at most ten times a second. Threads may share it.
+/// Where no bytes are announced, the rate and the time left are those of the units.
 class progress {
 public:
-    progress(std::string what, std::size_t tensors, std::uint64_t bytes, bool quiet)
-        : what_(std::move(what)), tensors_(tensors), bytes_(bytes), active_(!quiet && ::isatty(STDERR_FILENO) == 1) {}
+    progress(std::string what, std::size_t units, std::uint64_t bytes, bool quiet, std::string unit = "tensors")
+        : what_(std::move(what)), unit_(std::move(unit)), units_(units), bytes_(bytes),
+          active_(!quiet && ::isatty(STDERR_FILENO) == 1) {}
     ~progress() {
         if (shown_) {
             std::fputs("\r\033[K", stderr);
@@ -117,9 +119,9 @@ public:
     progress(const progress&) = delete;
     progress& operator=(const progress&) = delete;
 
-    void done(std::uint64_t bytes) {
+    void done(std::uint64_t bytes, std::size_t units = 1) {
         const std::lock_guard lock(guard_);
-        ++tensors_done_;
+        units_done_ += units;
         bytes_done_ += bytes;
         const auto now = clock::now();
         if (!active_ || now - drawn_ < std::chrono::milliseconds(100)) {
@@ -128,18 +130,21 @@ public:
         drawn_ = now;
         shown_ = true;
         const double seconds = std::chrono::duration<double>(now - start_).count();
-        const double rate = static_cast<double>(bytes_done_) / seconds;
-        const double left = rate > 0 ? static_cast<double>(bytes_ - bytes_done_) / rate : 0;
-        const auto line = what_ + " " + std::to_string(tensors_done_) + "/" + std::to_string(tensors_) + " tensors, " +
-                          bytes_text(static_cast<std::uint64_t>(rate)) + "/s, " + number_text("%.0f s left", left);
+        const auto amount = static_cast<double>(bytes_ != 0 ? bytes_done_ : units_done_);
+        const auto all = static_cast<double>(bytes_ != 0 ? bytes_ : units_);
+        const double rate = amount / seconds, left = rate > 0 ? (all - amount) / rate : 0;
+        const auto speed =
+            bytes_ != 0 ? bytes_text(static_cast<std::uint64_t>(rate)) : number_text("%.1f ", rate) + unit_;
+        const auto line = what_ + " " + std::to_string(units_done_) + "/" + std::to_string(units_) + " " + unit_ +
+                          ", " + speed + "/s, " + number_text("%.0f s left", left);
         std::fprintf(stderr, "\r\033[K%s", line.c_str());
         std::fflush(stderr);
     }
 
 private:
     using clock = std::chrono::steady_clock;
-    std::string what_;
-    std::size_t tensors_, tensors_done_ = 0;
+    std::string what_, unit_;
+    std::size_t units_, units_done_ = 0;
     std::uint64_t bytes_, bytes_done_ = 0;
     clock::time_point start_ = clock::now(), drawn_ = start_;
     bool active_, shown_ = false;

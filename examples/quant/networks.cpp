@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+// What the tool does with a network instead of a list of tensors: how right it is, and where along it the noise arises.
+
+#include "../engine/evaluation.hpp"
+#include "../onnx/fold.hpp"
+#include "commands.hpp"
+#include "report.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace quant_tool {
+
+namespace {
+
+struct run_on_set {
+    engine::labelled_set set;
+    std::size_t samples = 0;
+};
+
+engine::graph load_network(const std::string& path) {
+    auto model = quant_onnx::read(path);
+    quant_onnx::fold_batch_normalization(model);
+    return engine::load(model);
+}
+
+run_on_set open_for(const engine::graph& net, const std::string& inputs, const std::string& labels,
+                    const std::string& preprocess, std::size_t most, unsigned threads) {
+    const auto& shape = net.shapes[net.input];
+    run_on_set out{engine::open_set(inputs, labels, shape.back(), engine::preprocessing_named(preprocess), threads)};
+    if (out.set.sample_shape.size() != shape.size() - 1 ||
+        !std::equal(shape.begin() + 1, shape.end(), out.set.sample_shape.begin())) {
+        throw error(exit_code::input, inputs,
+                    "its samples are " + shape_text({out.set.sample_shape.begin(), out.set.sample_shape.end()}) +
+                        ", the model is for " + shape_text({shape.begin() + 1, shape.end()}));
+    }
+    out.samples = most == 0 ? out.set.size : std::min(most, out.set.size);
+    return out;
+}
+
+json rejected_json(const engine::labelled_set& set) {
+    json out = json::array();
+    for (const auto& r : set.rejected) {
+        out.push_back({{"file", r.name}, {"cause", r.cause}});
+    }
+    return out;
+}
+
+void print_rejected(const engine::labelled_set& set) {
+    if (!set.rejected.empty()) {
+        std::cout << set.rejected.size() << " images do not decode and were left out:\n";
+    }
+    for (const auto& r : set.rejected) {
+        std::cout << "  " << printable(r.name) << ": " << printable(r.cause) << '\n';
+    }
+}
+
+engine::accuracy evaluate_shown(const engine::graph& net, const run_on_set& on, const evaluate_command& options,
+                                const std::string& model) {
+    progress shown("evaluating " + printable(model), on.samples, 0, options.quiet || options.json, "images");
+    return engine::evaluate(
+        net, on.set,
+        {.batch = options.batch, .threads = options.threads, .most = on.samples, .progress = [&](std::size_t n) {
+             shown.done(0, n);
+         }});
+}
+
+json share_json(std::size_t right, std::size_t samples) {
+    const auto [low, high] = engine::confidence_interval(right, samples);
+    return {{"right", right},
+            {"percent", 100.0 * static_cast<double>(right) / static_cast<double>(samples)},
+            {"interval_95", {low, high}}};
+}
+
+std::string share_text(std::size_t right, std::size_t samples) {
+    const auto [low, high] = engine::confidence_interval(right, samples);
+    return number_text("%.2f %%", 100.0 * static_cast<double>(right) / static_cast<double>(samples)) +
+           number_text(" (%.1f", low) + number_text("...%.1f)", high);
+}
+
+} // namespace
+
+void evaluate(const evaluate_command& options) {
+    const engine::graph net = load_network(options.model);
+    std::optional<engine::graph> other;
+    if (!options.against.empty()) {
+        other = load_network(options.against);
+    }
+    if (options.labels.empty() && !options.images.ends_with(".bin")) {
+        throw error(exit_code::usage, options.images, "has no labels of its own: --labels is missing");
+    }
+    const auto on = open_for(net, options.images, options.labels, options.preprocess, options.samples, options.threads);
+    const auto classes = engine::tensor::count(net.shapes[net.output]);
+    for (const int label : on.set.labels) {
+        if (label < 0 || static_cast<std::size_t>(label) >= classes) {
+            throw error(exit_code::input, options.labels.empty() ? options.images : options.labels,
+                        "has the class " + std::to_string(label) + ", the model knows " + std::to_string(classes));
+        }
+    }
+
+    std::vector<std::pair<std::string, engine::accuracy>> results;
+    results.emplace_back(options.model, evaluate_shown(net, on, options, options.model));
+    if (other) {
+        results.emplace_back(options.against, evaluate_shown(*other, on, options, options.against));
+    }
+    const auto difference = engine::compare(results.front().second, results.back().second);
+
+    if (options.json) {
+        json document{{"command", "evaluate"}, {"images", options.images}, {"samples", on.samples}};
+        document["rejected"] = rejected_json(on.set);
+        document["models"] = json::array();
+        for (const auto& [model, a] : results) {
+            document["models"].push_back({{"model", model},
+                                          {"top1", share_json(a.top1, a.samples)},
+                                          {"top5", share_json(a.top5, a.samples)},
+                                          {"seconds", a.seconds},
+                                          {"images_per_second", a.samples_per_second()}});
+        }
+        if (other) {
+            document["paired"] = {{"only_first_right", difference.only_first},
+                                  {"only_second_right", difference.only_second},
+                                  {"different_answers", difference.changed},
+                                  {"p", difference.p}};
+        }
+        print(document);
+        return;
+    }
+    if (options.quiet) {
+        return;
+    }
+    table rows({"model", "images", "top-1 (95 %)", "top-5 (95 %)", "images/s"});
+    for (const auto& [model, a] : results) {
+        rows.row({printable(model), std::to_string(a.samples), share_text(a.top1, a.samples),
+                  share_text(a.top5, a.samples), number_text("%.1f", a.samples_per_second())});
+    }
+    rows.print(std::cout);
+    if (other) {
+        std::cout << "Only the first is right: " << difference.only_first
+                  << ", only the second: " << difference.only_second << ", different answers: " << difference.changed
+                  << "; sign test p = " << number_text("%.3g", difference.p)
+                  << (difference.p < 0.05 ? " (they differ)\n" : " (no proof that they differ)\n");
+    }
+    print_rejected(on.set);
+    finish_output();
+}
+
+void compare_networks(const compare_command& options) {
+    const engine::graph first = load_network(options.first), second = load_network(options.second);
+    const auto on = open_for(first, options.inputs, {}, options.preprocess, options.samples, options.threads);
+    std::vector<engine::layer_error> errors;
+    {
+        progress shown("comparing", on.samples, 0, options.quiet || options.json, "images");
+        errors = engine::compare_layers(
+            first, second, on.set,
+            {.batch = 4, .threads = options.threads, .most = on.samples, .progress = [&](std::size_t n) {
+                 shown.done(0, n);
+             }});
+    }
+    if (errors.empty()) {
+        throw error(exit_code::input, options.second, "computes no value of the same name as " + options.first);
+    }
+    // Worst first; not a number counts as worst, equal values keep the network's order.
+    const auto rank = [](const engine::layer_error& e) {
+        const double sqnr = e.sqnr_db();
+        return std::isnan(sqnr) ? (e.noise == 0 ? HUGE_VAL : -HUGE_VAL) : sqnr;
+    };
+    std::stable_sort(errors.begin(), errors.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+
+    if (options.json) {
+        json document{{"command", "compare"}, {"reference", options.first}, {"other", options.second}};
+        document["inputs"] = options.inputs;
+        document["samples"] = on.samples;
+        document["rejected"] = rejected_json(on.set);
+        document["layers"] = json::array();
+        for (const auto& e : errors) {
+            document["layers"].push_back({{"name", e.layer},
+                                          {"operator", engine::name_of(e.kind)},
+                                          {"equal", e.noise == 0},
+                                          {"sqnr_db", number(rank(e))}});
+        }
+        print(document);
+    } else if (!options.quiet) {
+        table rows({"value", "operator", "SQNR dB"});
+        for (const auto& e : errors) {
+            rows.row({printable(e.layer), std::string(engine::name_of(e.kind)), decibel_text(rank(e))});
+        }
+        rows.print(std::cout);
+        print_rejected(on.set);
+        finish_output();
+    }
+    if (options.min_sqnr && !(rank(errors.front()) >= *options.min_sqnr)) {
+        throw error(exit_code::threshold, options.second,
+                    "value '" + printable(errors.front().layer) +
+                        "': " + number_text("%.2f dB, ", rank(errors.front())) +
+                        number_text("%.2f dB were asked for", *options.min_sqnr));
+    }
+}
+
+} // namespace quant_tool
