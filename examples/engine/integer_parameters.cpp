@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// The parameters of an integer network from statistics of the float one.
+
+#include "integer.hpp"
+
+#include "../quant/io/error.hpp"
+
+#include <quant/aciq.hpp>
+#include <quant/message.hpp>
+#include <quant/per_channel.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace engine {
+
+const layer* activation_behind(const graph& net, const layer& l) {
+    const bool sums = l.has_weight() || l.kind == operation::add;
+    const layer* next = sums && l.output != net.output ? net.only_reader(l.output) : nullptr;
+    return next != nullptr && (next->kind == operation::relu || next->kind == operation::clip) ? next : nullptr;
+}
+
+std::vector<bool> replaced_layers(const graph& net) {
+    std::vector<bool> all(net.layers.size(), false);
+    for (const layer& l : net.layers)
+        if (const layer* a = activation_behind(net, l)) all[static_cast<std::size_t>(a - net.layers.data())] = true;
+    return all;
+}
+
+std::vector<quant::tensor_statistics> observe(const graph& net, const labelled_set& set, std::size_t samples,
+                                              std::size_t batch) {
+    std::vector<quant::moments_observer> observers(net.values);
+    for (const layer& l : net.layers)
+        if (activation_behind(net, l) != nullptr)
+            observers[l.output] = quant::moments_observer(quant::statistics::before_relu);
+    samples = std::min(samples, set.size);
+    for (std::size_t from = 0; from < samples; from += batch) {
+        const tensor x = set.batch(from, std::min(batch, samples - from));
+        observers[net.input].observe(x.data);
+        engine::run(net, x, [&](const layer& l, tensor& y) { observers[l.output].observe(y.data); });
+    }
+    std::vector<quant::tensor_statistics> all;
+    for (const quant::moments_observer& o : observers) all.push_back(o.summary());
+    return all;
+}
+
+namespace {
+
+void require(quant::status s, const std::string& layer) {
+    if (!s)
+        throw quant_tool::error(quant_tool::exit_code::data, {}, layer,
+                                std::string(quant::message(s.code)) + " (" + s.argument + ")");
+}
+
+/// Whether a layer's output has the scale of its input.
+bool keeps_scale(operation kind) {
+    switch (kind) {
+    case operation::max_pool:
+    case operation::flatten:
+    case operation::identity:
+    case operation::slice:
+    case operation::pad: return true;
+    default: return false;
+    }
+}
+
+quant::quantized_tensor quantized_weight(const layer& l, unsigned bits, const integer_settings& s) {
+    const auto view = quant::view(l.weight.data, l.weight.shape[0], l.weight.sample_size());
+    const auto quantized = [&](const auto& scheme) {
+        auto q = quant::quantize(view, scheme);
+        require(q.status(), l.name);
+        return *std::move(q);
+    };
+    const auto plain = quant::int8.with_bits(static_cast<std::uint8_t>(bits)) | quant::per_axis(0) |
+                       (s.affine_weights ? quant::mapping::affine : quant::mapping::symmetric);
+    const auto clipped = plain | quant::aciq(quant::prior::automatic);
+    if (s.clip_weights) return s.correct_bias ? quantized(clipped | quant::bias_corrected) : quantized(clipped);
+    return s.correct_bias ? quantized(plain | quant::bias_corrected) : quantized(plain);
+}
+
+} // namespace
+
+integer_parameters choose_parameters(const graph& net, std::span<const quant::tensor_statistics> statistics,
+                                     const integer_settings& s) {
+    const auto weighted = [](const layer& l) { return l.has_weight(); };
+    const auto first = std::find_if(net.layers.begin(), net.layers.end(), weighted);
+    const auto last = std::find_if(net.layers.rbegin(), net.layers.rend(), weighted);
+    integer_parameters p;
+    p.values.resize(net.values, {.format = quant::uint8});
+    const auto choose = [&](std::size_t value, quant::clip_range range, unsigned bits) {
+        const auto format = quant::uint8.with_bits(static_cast<std::uint8_t>(bits));
+        const auto chosen = quant::choose_params(range, format, quant::mapping::affine);
+        require(chosen.status(), "activations");
+        p.values[value] = *chosen;
+    };
+    choose(net.input, {statistics[net.input].min, statistics[net.input].max}, 8);
+    const std::vector<bool> replaced = replaced_layers(net);
+    bool classified = false; // behind the last weights
+    for (std::size_t i = 0; i < net.layers.size(); ++i) {
+        const layer& l = net.layers[i];
+        const bool ends = l.has_weight() && (&l == &*first || &l == &*last);
+        p.weights.push_back(l.has_weight() ? quantized_weight(l, s.exempt && ends ? 8 : s.weight_bits, s)
+                                           : quant::quantized_tensor{});
+        classified = classified || (l.has_weight() && &l == &*last);
+        if (replaced[i]) continue;
+        if (keeps_scale(l.kind)) {
+            p.values[l.output] = p.values[l.inputs[0]];
+            continue;
+        }
+        const layer* activation = activation_behind(net, l);
+        const std::size_t value = activation != nullptr ? activation->output : l.output;
+        const quant::tensor_statistics &own = statistics[value], &before = statistics[l.output];
+        quant::clip_range range{own.min, own.max};
+        const unsigned bits = classified ? 8 : s.activation_bits;
+        const bool sums = l.has_weight() || l.kind == operation::add;
+        if (s.clip_activations && bits < 8 && sums) {
+            const auto clip = quant::aciq(quant::prior::laplace)
+                                  .clip_affine(before, quant::uint8.with_bits(static_cast<std::uint8_t>(bits)));
+            require(clip.status(), l.name);
+            range = {std::max(range.lo, clip->lo), std::min(range.hi, clip->hi)};
+        }
+        choose(value, range, bits);
+    }
+    // What one Concat alone reads takes its scale, so that nothing is rounded there.
+    for (const layer& l : net.layers)
+        if (l.kind == operation::concat)
+            for (const std::size_t v : l.inputs)
+                if (net.readers[v] == 1 && v != net.input) p.values[v] = p.values[l.output];
+    return p;
+}
+
+} // namespace engine
