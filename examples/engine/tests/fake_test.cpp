@@ -121,7 +121,8 @@ TEST_CASE("a bias correction restores every channel's mean, also that of a chann
             }
         }
     }
-    const auto& last = engine::fake_quantized(g, s).rounded().layers[6].weight.data;
+    const engine::fake_quantized q(g, s);
+    const auto& last = q.rounded().layers[6].weight.data;
     CHECK(last[4] == Catch::Approx(0.01375));
     CHECK(last[4] == last[5]);
 }
