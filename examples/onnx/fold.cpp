@@ -58,7 +58,8 @@ std::size_t fold_batch_normalization(model& model, std::vector<std::string>* kep
             const bool gemm = is_operator(layer, "Gemm"), transposed = is_operator(layer, "ConvTranspose");
             const auto groups = gemm ? 1 : attribute(layer, "group", std::int64_t{1});
             if (weight == nullptr || weight->type != element_type::float32 || weight->shape.size() < 2 || groups < 1 ||
-                (gemm && attribute(layer, "beta", 1.0f) != 1.0f)) {
+                (gemm && attribute(layer, "beta", 1.0f) != 1.0f) || (transposed && weight->shape[0] % groups != 0) ||
+                weight->elements() == 0) {
                 return false;
             }
             // The output channel of a weight: its place along `axis`, and for a grouped ConvTranspose the group of its input.

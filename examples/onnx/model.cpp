@@ -142,7 +142,11 @@ public:
             throw outside();
         }
         opened_.push_back(real);
-        return files_.emplace(location, quant_tool::map_file(real.string())).first->second;
+        try {
+            return files_.emplace(location, quant_tool::map_file(real.string())).first->second;
+        } catch (const error& e) {
+            throw at.refuse(tensor, std::string("its external data: ") + e.what());
+        }
     }
     [[nodiscard]] const std::vector<std::filesystem::path>& opened() const noexcept { return opened_; }
 
@@ -614,6 +618,30 @@ std::string value_names::unused(const std::string& wanted) {
     }
     used_[name] = true;
     return name;
+}
+
+std::size_t constants_to_initializers(model& model) {
+    std::set<std::string> wanted;
+    for (const auto& n : model.nodes) {
+        for (const auto* type : {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"}) {
+            if (is_operator(n, type) && n.input_size() > 1) {
+                wanted.insert(n.input().begin() + 1, n.input().end());
+            }
+        }
+    }
+    const place at{model.path.string()};
+    external_files files(model.path);
+    return std::erase_if(model.nodes, [&](const onnx::NodeProto& n) {
+        if (!is_operator(n, "Constant") || n.output_size() != 1 || !wanted.contains(n.output(0)) ||
+            !has_attribute(n, "value")) {
+            return false;
+        }
+        auto message = find_attribute(n, "value")->t();
+        message.set_name(n.output(0));
+        const auto kept = std::make_shared<const std::string>(message.SerializeAsString());
+        model.initializers.push_back(read_tensor(std::as_bytes(std::span(*kept)), kept, files, at));
+        return true;
+    });
 }
 
 std::map<std::string, value_uses, std::less<>> uses_of(const model& model) {

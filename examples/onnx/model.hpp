@@ -156,6 +156,10 @@ private:
     std::map<std::string, bool, std::less<>> used_;
 };
 
+/// Turns Constant nodes that layers with weights and batch normalisations read (some exporters write weights so) into initializers.
+/// Returns how many.
+std::size_t constants_to_initializers(model& model);
+
 /// How often each value is read: by nodes of the graph, and by subgraphs or as an output of the graph.
 struct value_uses {
     std::vector<std::size_t> nodes; ///< numbers of nodes of the main graph, one per reading input

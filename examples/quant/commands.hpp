@@ -59,6 +59,12 @@ struct quantize_command : common_options {
 
     std::vector<std::string> include, exclude; ///< regular expressions on tensor names
     bool allow_non_finite = false;
+
+    // ONNX only.
+    int activations = 0;   ///< bits; 0: float
+    std::string calibrate; ///< samples to run the network on; empty: none
+    std::string calibrate_preprocess = "imagenet";
+    std::size_t calibrate_samples = 0; ///< 0: all
 };
 
 struct dequantize_command : common_options {

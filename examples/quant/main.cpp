@@ -96,14 +96,29 @@ struct command_line {
             "      Only some tensors; a pattern may match anywhere in a name.\n"
             "  quant quantize model.onnx -o model.int4.onnx --bits 4\n"
             "      An ONNX model whose weights are 4-bit codes with DequantizeLinear; ONNX Runtime runs it.\n"
+            "  quant quantize model.onnx -o model.int8.onnx --activations 8 --calibrate photographs/\n"
+            "      The values between the layers too, their ranges as seen on a folder of images.\n"
             "Tensors that are not chosen are copied unchanged: by default those of fewer than 2 dimensions\n"
             "(biases, norms), those without elements, and all that are not F32, F16, BF16 or F64.");
         c->add_option("input", o.input, "The file to quantize")->required();
         c->add_option("-o,--output", o.output, "The file to write")->required();
         c->add_flag("-f,--force", o.force, "Replace the output if it exists");
-        c->add_option("--format", onnx_format_,
-                      "ONNX: qdq, integer codes with DequantizeLinear nodes (the only one so far)")
-            ->check(CLI::IsMember({"qdq"}));
+        const std::string network = "ONNX models";
+        c->add_option("--format", onnx_format_, "qdq: integer codes with DequantizeLinear nodes (the only one so far)")
+            ->check(CLI::IsMember({"qdq"}))
+            ->group(network);
+        c->add_option("--activations", o.activations,
+                      "Bits of the values between the layers, by QuantizeLinear; needs --calibrate (default: float)")
+            ->check(CLI::IsMember({8, 7, 6, 5, 4, 3, 2}))
+            ->group(network);
+        c->add_option("--calibrate", o.calibrate,
+                      "Samples to run the network on: a folder of JPEG files (the middle of each, as large as the "
+                      "model's input), CIFAR-10's .bin, MNIST's images.gz, or float32 .npy")
+            ->group(network);
+        add_preprocess(*c, o.calibrate_preprocess)->group(network);
+        c->add_option("--samples", o.calibrate_samples, "Only the first so many of them (default: all)")
+            ->check(CLI::PositiveNumber)
+            ->group(network);
 
         const std::string format = "Codes", scales = "Who shares a scale", range = "Range kept before rounding",
                           widths = "Widths per channel", rest = "Details", names = "Choice of tensors";
@@ -278,8 +293,21 @@ struct command_line {
         const auto& c = *quantize_app;
         const auto given = [&](const char* name) { return c.count(name) != 0; };
 
-        if (given("--format") && !o.input.ends_with(".onnx")) {
-            contradiction("--format is for ONNX models");
+        for (const char* option : {"--format", "--activations", "--calibrate", "--preprocess", "--samples"}) {
+            if (given(option) && !o.input.ends_with(".onnx")) {
+                contradiction(std::string(option) + " is for ONNX models");
+            }
+        }
+        if (o.activations != 0 && o.calibrate.empty()) {
+            contradiction("--activations needs samples to calibrate on: --calibrate is missing");
+        }
+        for (const char* option : {"--preprocess", "--samples"}) {
+            if (given(option) && o.calibrate.empty()) {
+                contradiction(std::string(option) + " has no effect without --calibrate");
+            }
+        }
+        if (!o.calibrate.empty() && o.activations == 0 && bias_correct_.empty()) {
+            contradiction("--calibrate has no effect without --activations or --bias-correct");
         }
         if (!o.is_signed && !given("--mapping")) {
             o.map = quant::mapping::affine;

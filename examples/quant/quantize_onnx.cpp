@@ -3,6 +3,7 @@
 
 #include "../onnx/fold.hpp"
 #include "../onnx/qdq.hpp"
+#include "calibrate_onnx.hpp"
 #include "io/atomic_file.hpp"
 #include "quantize_values.hpp"
 #include "statistics.hpp"
@@ -152,6 +153,7 @@ void quantize_onnx(const quantize_command& o) {
         }
         return sum;
     }();
+    quant_onnx::constants_to_initializers(model);
     std::vector<std::string> kept;
     const auto folded = quant_onnx::fold_batch_normalization(model, &kept);
     if (folded != 0) {
@@ -198,7 +200,15 @@ void quantize_onnx(const quantize_command& o) {
                     (half ? "4" : "8"));
     }
 
+    calibration seen;
+    if (!o.calibrate.empty()) {
+        seen = calibrate(model, o);
+    }
+    // The mean of what a layer reads says what the shift of its weights adds to its output.
+    const auto* const means = o.correct != correction::none && !o.calibrate.empty() ? &seen.means : nullptr;
+
     std::vector<quantized_row> rows(chosen.size());
+    std::vector<std::string> without_shift;
     progress shown("quantizing", chosen.size(), bytes, o.quiet || o.json);
     std::size_t too_short = 0;
     for (std::size_t i = 0; i < chosen.size(); ++i) {
@@ -233,27 +243,41 @@ void quantize_onnx(const quantize_command& o) {
         format.slices = unit == granularity_choice::per_group  ? quant::per_group(axis, o.group_size)
                         : unit == granularity_choice::per_axis ? quant::per_axis(axis)
                                                                : quant::per_tensor;
-        const auto before = model.initializers.size();
-        quant_onnx::replace_weight(model, w, format,
-                                   [&o, &shown, &row, layout = *layout, codes](const auto& weight, auto packed) {
-                                       auto result = initializer_quantizer(o, layout, codes, row).run(weight, packed);
-                                       shown.done(row.bytes_before);
-                                       return result;
-                                   });
-        for (auto k = before; k < model.initializers.size(); ++k) {
-            row.bytes_after += model.initializers[k].byte_size();
-        }
-        row.bytes_after += (t.elements() + (half ? 1 : 0)) / (half ? 2 : 1);
+        const std::uint64_t elements = t.elements(), per_byte = half ? 2 : 1;
+        row.bytes_after = (elements + per_byte - 1) / per_byte + row.slices * sizeof(float) +
+                          (row.slices + per_byte - 1) / per_byte; // codes, scales, zero points
+        const auto left = quant_onnx::replace_weight(
+            model, w, format,
+            [&o, &shown, &row, layout = *layout, codes](const auto& weight, auto packed) {
+                auto result = initializer_quantizer(o, layout, codes, row).run(weight, packed);
+                shown.done(row.bytes_before);
+                return result;
+            },
+            means);
+        without_shift.insert(without_shift.end(), left.begin(), left.end());
     }
     if (too_short != 0) {
         note(o, std::to_string(too_short) +
                     " weights with fewer input channels than a group have one scale per output channel");
     }
-    if (o.correct != correction::none) {
-        note(o, o.correct == correction::mean
-                    ? "ONNX has no place for the shift of --bias-correct without calibration data: nothing is corrected"
-                    : "ONNX has no place for the shift of --bias-correct without calibration data: only the norm, "
-                      "which joins the scale, is corrected");
+    if (o.correct != correction::none && means == nullptr) {
+        note(
+            o,
+            o.correct == correction::mean
+                ? "ONNX has no place for the shift of --bias-correct; with --calibrate it joins the biases: nothing is "
+                  "corrected"
+                : "ONNX has no place for the shift of --bias-correct; with --calibrate it joins the biases: only the "
+                  "norm, which joins the scale, is corrected");
+    } else if (o.correct != correction::none) {
+        for (const auto& node : without_shift) {
+            note(o, node + " has no bias that could take the shift of --bias-correct: left out");
+        }
+    }
+    if (o.activations != 0) {
+        quant_onnx::quantize_activations(model, seen.activations);
+        note(o, std::to_string(seen.activations.size()) + " values quantized to " + std::to_string(o.activations) +
+                    " bits as seen on " + std::to_string(seen.samples) + " samples" +
+                    (o.activations < 8 ? ", the network's input to 8" : ""));
     }
     const auto size = quant_onnx::write(model, o.output, o.force);
     report_quantized(o, rows, copied, file_before, size);

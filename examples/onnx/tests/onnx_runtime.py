@@ -159,6 +159,15 @@ def test_odd_extents_and_one_more_use():
     check(save(model), "--bits", "4", types=[TensorProto.INT4])
 
 
+def test_weights_in_constants():
+    constant = lambda name, a: helper.make_node("Constant", [], [name], value=numpy_helper.from_array(a))
+    model = make([constant("w", f32(8, 6)), constant("b", f32(6)), constant("two", np.float32(2)),
+                  helper.make_node("Gemm", ["x", "w", "b"], ["h"], "g"), helper.make_node("Mul", ["h", "two"], ["y"], "m")],
+                 {"x": ["N", 8]}, {"y": ["N", 6]}, {})
+    out = check(save(model), "--bits", "4", types=[TensorProto.INT4])
+    assert [n.op_type for n in out.graph.node] == ["Constant", "DequantizeLinear", "Gemm", "Mul"]
+
+
 def test_halves():
     model = make([helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
                   helper.make_node("MatMul", ["h", "w"], ["p"]), helper.make_node("Cast", ["p"], ["y"], to=1)],
@@ -312,6 +321,76 @@ def test_shifts():
     path = save(make([helper.make_node("MatMul", ["x", "w"], ["y"], "m")], {"x": [3, 6]}, {"y": [3, 5]},
                      {"w": w2.astype(np.float32)}))
     assert "node 'm' (MatMul)" in run(transform, "shifts", path, scratch / "q.onnx", "w", scale, shift, mean)
+
+
+def test_calibration():
+    # The ranges are those of the float model's values on the samples; what only the ReLU reads is not quantized.
+    model = make([helper.make_node("Conv", ["x", "w", "b"], ["h"], "c", pads=[1] * 4), helper.make_node("Relu", ["h"], ["r"]),
+                  helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+                  helper.make_node("Flatten", ["p"], ["f"]), helper.make_node("Gemm", ["f", "v"], ["y"], "g")],
+                 {"x": ["N", 3, 6, 6]}, {"y": ["N", 5]}, {"w": f32(4, 3, 3, 3), "b": f32(4), "v": f32(36, 5)})
+    path, out, samples = save(model), scratch / "q.onnx", scratch / "samples.npy"
+    inputs = {"x": f32(37, 3, 6, 6) + np.float32(0.5)}
+    np.save(samples, inputs["x"])
+    expected, _ = infer(path, inputs)
+    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
+    (_, r), _ = infer(model, inputs)
+    words = [quant, "quantize", path, "-fqo", out, "--calibrate", samples, "--activations"]
+    run(*words, 8)
+    tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer}
+    assert {n for n in tensors if n.endswith("_zero_point")} == {f"{n}_zero_point" for n in "wvxr"}
+    for name, values in (("x", inputs["x"]), ("r", r)):
+        step = (float(values.max()) - min(0.0, float(values.min()))) / 255
+        assert abs(tensors[f"{name}_scale"] - step) < 1e-5 * step, (name, tensors[f"{name}_scale"], step)
+    got, _ = infer(out, inputs)
+    assert distance(expected[0], got[0]) < 0.02, distance(expected[0], got[0])
+    before = out.read_bytes()
+    run(*words, 8, "--threads", 1)
+    assert out.read_bytes() == before
+    run(*words, 4)
+    assert [n.op_type for n in onnx.load(out).graph.node].count("Clip") == 1  # the input has 8 bits
+    got, _ = infer(out, inputs)
+    assert distance(expected[0], got[0]) < 0.2, distance(expected[0], got[0])
+    # The shift of the bias correction: with it, the mean of the output over the samples is that of the float model.
+    words = [quant, "quantize", path, "-fqo", out, "--bits", "3", "--clip", "mse", "--exclude", "w"]
+    run(*words)
+    plain, _ = infer(out, inputs)
+    note = subprocess.run([*words, "--bias-correct", "--calibrate", samples], capture_output=True, text=True)
+    assert note.returncode == 0, note.stderr
+    corrected, _ = infer(out, inputs)
+    # Shifting each weight by its column's mean error corrects the output by that times the sum of its inputs, at its mean.
+    original, quantized = numpy_helper.to_array(model.graph.initializer[2]), dequantized(out)[1]["v"][2]
+    pooled = r.reshape(37, 4, 3, 2, 3, 2).max((3, 5)).reshape(37, -1).astype(np.float64)
+    shift = (original.astype(np.float64) - quantized).mean(0) * pooled.sum(1).mean()
+    assert np.allclose(corrected[0] - plain[0], shift, atol=1e-3), (corrected[0] - plain[0], shift)
+    assert "has no such" not in note.stderr
+    assert "--calibrate is missing" in run(quant, "quantize", path, "-o", out, "--activations", "8", fails=2)
+    np.save(samples, f32(4, 2, 6, 6))
+    assert "its samples are 2x6x6, the model is for 3x6x6" in run(
+        quant, "quantize", path, "-fo", out, "--activations", "8", "--calibrate", samples, fails=3)
+
+
+def test_keywords():
+    data = os.environ.get("QUANT_DATA")
+    if not data:
+        print("test_keywords: skipped, QUANT_DATA is not set")
+        return
+    folder = Path(data) / "kws"
+    inputs, labels = {"input": np.load(folder / "mfcc.npy")}, np.load(folder / "labels.npy")
+    path = folder / "kws_ds_cnn.onnx"
+    name = onnx.load(path, load_external_data=False).graph.input[0].name
+    inputs = {name: inputs["input"]}
+    right = lambda model: 100 * float((infer(model, inputs)[0][0].reshape(500, -1).argmax(1) == labels).mean())
+    floats = right(path)
+    assert abs(floats - 91.2) < 1e-9, floats
+    out = scratch / "q.onnx"
+    for weights, activations, least in ((8, 8, -1.0), (8, 4, -12.0)):
+        run(quant, "quantize", path, "-fqo", out, "--bits", weights, "--activations", activations, "--calibrate", folder / "mfcc.npy",
+            "--samples", 100)
+        onnx.checker.check_model(str(out), full_check=True)
+        got = right(out)
+        print(f"keywords: float {floats:.1f}, {weights}-bit weights and {activations}-bit activations {got:.1f}")
+        assert got - floats >= least
 
 
 def test_errors():
