@@ -494,6 +494,7 @@ void integer_network::plan::move(const step& s, std::span<const coded_value* con
     const quant::affine_params& out = values[s.output];
     std::vector<tensor> mapped;
     std::vector<const tensor*> pointers;
+    pointers.reserve(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         mapped.emplace_back(inputs[i]->shape);
         std::transform(inputs[i]->bytes.begin(), inputs[i]->bytes.end(), mapped[i].data.begin(),

@@ -41,6 +41,7 @@ std::vector<quant::tensor_statistics> observe(const graph& net, const labelled_s
         engine::run(net, x, [&](const layer& l, tensor& y) { observers[l.output].observe(y.data); });
     }
     std::vector<quant::tensor_statistics> all;
+    all.reserve(observers.size());
     for (const quant::moments_observer& o : observers) all.push_back(o.summary());
     return all;
 }
