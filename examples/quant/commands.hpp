@@ -15,6 +15,9 @@ struct common_options {
     bool json = false;    ///< results as one JSON document on stdout
     bool quiet = false;   ///< neither results nor progress
     unsigned threads = 1; ///< the program's own among them; the results never depend on it
+    bool force = false;   ///< may what is written replace an existing file?
+    std::string report;   ///< an HTML page about the results; empty: none
+    std::string command;  ///< the whole command line, for the page
 };
 
 struct inspect_options : common_options {
@@ -31,7 +34,6 @@ enum class granularity_choice : std::uint8_t { per_tensor, per_axis, per_group }
 struct quantize_command : common_options {
     std::string input;
     std::string output;
-    bool force = false;
 
     int bits = 8;
     bool is_signed = true;
@@ -70,7 +72,6 @@ struct quantize_command : common_options {
 struct dequantize_command : common_options {
     std::string input;
     std::string output;
-    bool force = false;
     std::string dtype; ///< empty: the type each tensor had before
 };
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "html_report.hpp"
 #include "statistics.hpp"
 #include "storage.hpp"
 
@@ -13,6 +14,7 @@ struct comparison {
     bool measured = false; ///< both are real and hold at least one finite pair
     bool equal = false;    ///< same type and the same bytes
     quant::error_measures error;
+    std::optional<quant_report::picture> drawn; ///< only where a page is to be written
 };
 
 comparison compare_tensors(tensor& a, tensor& b, const compare_command& options, unsigned threads) {
@@ -28,19 +30,62 @@ comparison compare_tensors(tensor& a, tensor& b, const compare_command& options,
         return out;
     }
     std::vector<float> buffer_a, buffer_b;
-    const auto e = measure_error(as_floats(a, buffer_a, threads), as_floats(b, buffer_b, threads), threads);
+    const auto first = as_floats(a, buffer_a, threads), second = as_floats(b, buffer_b, threads);
+    const auto e = measure_error(first, second, threads);
     if (e) {
         out.error = *e;
         out.measured = true;
     } else if (e.status().code != quant::errc::no_data) {
         throw refused(e.status(), options.second, b.name);
     }
+    if (!options.report.empty()) {
+        out.drawn = quant_report::draw(histogram_of(first, threads), histogram_of(second, threads));
+    }
     return out;
+}
+
+/// In the order of the file, where the table on the terminal has the worst first.
+void report_compared(const compare_command& o, std::span<comparison> results, std::uint64_t bytes_first,
+                     std::uint64_t bytes_second) {
+    auto page = begin_report("Compared", o.first + " and " + o.second, o);
+    page.values_are = "values of the reference";
+    page.others_are = "of the other file";
+    page.columns = {{"shape", false}, {"SQNR dB"}, {"MSE"}, {"max error"}, {"cosine"}};
+    quant_report::chart sqnr{"SQNR by tensor", "dB", {}};
+    const comparison* worst = nullptr;
+    std::size_t equal = 0;
+    for (auto& r : results) {
+        const auto value = [&](double x) { return r.measured ? x : quant_report::unknown; };
+        auto& row = page.rows.emplace_back();
+        row.name = r.reference->name;
+        row.cells = {{shape_text(r.reference->shape)},
+                     r.measured ? decibel_cell(r.error.sqnr_db) : quant_report::cell{r.equal ? "exact" : "differs"},
+                     number_cell("%.3g", value(r.error.mse)),
+                     number_cell("%.3g", value(r.error.max_abs_error)),
+                     number_cell("%.6f", value(r.error.cosine))};
+        row.caption = r.measured ? decibel_text(r.error.sqnr_db) + (std::isfinite(r.error.sqnr_db) ? " dB" : "") : "";
+        row.drawn = std::move(r.drawn);
+        sqnr.values.push_back(value(r.error.sqnr_db));
+        equal += r.equal ? 1 : 0;
+        if (r.measured && (worst == nullptr || !(r.error.sqnr_db >= worst->error.sqnr_db))) {
+            worst = &r;
+        }
+    }
+    page.facts.push_back({"Tensors", std::to_string(results.size()), std::to_string(equal) + " of them equal"});
+    if (worst != nullptr) {
+        const bool finite = std::isfinite(worst->error.sqnr_db);
+        page.facts.push_back({"Lowest SQNR", decibel_text(worst->error.sqnr_db) + (finite ? " dB" : ""),
+                              finite ? worst->reference->name : ""});
+    }
+    page.measures = {size_measure("reference", bytes_first, "other", bytes_second)};
+    page.charts = {std::move(sqnr)};
+    write_report(page, o);
 }
 
 } // namespace
 
 void compare(const compare_command& options) {
+    check_report(options);
     if (options.first.ends_with(".onnx")) {
         compare_networks(options);
         return;
@@ -78,6 +123,9 @@ void compare(const compare_command& options) {
             results[i] = compare_tensors(t, *others.at(t.name), options, threads);
             shown.done(t.bytes.size());
         });
+    }
+    if (!options.report.empty()) {
+        report_compared(options, results, a.bytes_on_disk, b.bytes_on_disk);
     }
     // Worst first: lowest SQNR, then what could not be measured and differs, then the rest; by name among equals.
     const auto rank = [](const comparison& c) { return c.measured ? 0 : c.equal ? 2 : 1; };

@@ -12,6 +12,7 @@
 #include <map>
 #include <quant/version.hpp>
 #include <regex>
+#include <span>
 #include <thread>
 
 namespace {
@@ -41,6 +42,30 @@ void add_common(CLI::App& app, common_options& options) {
     app.add_option("--threads", options.threads,
                    "Threads to work on (default: as many as the machine runs at once); the results are the same")
         ->check(CLI::Range(1U, 1024U));
+}
+void add_report(CLI::App& app, common_options& options) {
+    app.add_option("--report", options.report, "Write a page about the results for a browser: FILE.html");
+}
+
+/// The command line as a shell takes it.
+std::string quoted(std::span<char*> arguments) {
+    std::string out = "quant";
+    for (const std::string_view argument : arguments.subspan(std::min<std::size_t>(1, arguments.size()))) {
+        const bool plain =
+            !argument.empty() && argument.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                                            "0123456789_-+=.,:/@%") == std::string_view::npos;
+        out += ' ';
+        if (plain) {
+            out += argument;
+            continue;
+        }
+        out += '\'';
+        for (const char c : argument) {
+            out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+        }
+        out += '\'';
+    }
+    return out;
 }
 
 struct command_line {
@@ -199,6 +224,7 @@ struct command_line {
             ->take_all()
             ->allow_extra_args(false)
             ->group(names);
+        add_report(*c, o);
         add_common(*c, o);
     }
 
@@ -231,6 +257,9 @@ struct command_line {
         compare_app->footer("Examples:\n"
                             "  quant compare model.safetensors q.safetensors --min-sqnr 20\n"
                             "  quant compare model.onnx model.int4.onnx --inputs photographs/");
+        add_report(*compare_app, o);
+        auto* force = compare_app->add_flag("-f,--force", o.force, "Replace the report if it exists");
+        force->needs("--report");
         add_common(*compare_app, o);
     }
 
@@ -417,11 +446,13 @@ int main(int argc, char** argv) {
             text = text.substr(0, text.find('\n'));
             return fail(text + " (quant --help, quant SUBCOMMAND --help)", exit_code::usage);
         }
+        const auto command = quoted(std::span(argv, static_cast<std::size_t>(argc)));
         if (line.inspect_app->parsed()) {
             inspect(line.inspect);
         }
         if (line.quantize_app->parsed()) {
             line.settle_quantize();
+            line.quantize.command = command;
             quantize(line.quantize);
         }
         if (line.dequantize_app->parsed()) {
@@ -429,6 +460,7 @@ int main(int argc, char** argv) {
         }
         if (line.compare_app->parsed()) {
             line.settle_compare();
+            line.compare.command = command;
             compare(line.compare);
         }
         if (line.evaluate_app->parsed()) {

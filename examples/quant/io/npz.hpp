@@ -37,12 +37,12 @@ inline void parse_metadata_json(std::string_view text, text_metadata& out, const
         return error(exit_code::input, file, npz_metadata_member, "is not a JSON object of strings");
     };
     // No nesting is legal here, so the parser is stopped before it can follow a deep one.
-    const auto json = nlohmann::ordered_json::parse(
+    const auto document = nlohmann::ordered_json::parse(
         text.begin(), text.end(), [](int depth, auto, auto&) { return depth <= 1; }, false);
-    if (!json.is_object()) {
+    if (!document.is_object()) {
         throw fail();
     }
-    for (const auto& [key, value] : json.items()) {
+    for (const auto& [key, value] : document.items()) {
         if (!value.is_string()) {
             throw fail();
         }
@@ -213,11 +213,11 @@ inline std::uint64_t write_npz(const std::string& path, const tensor_file& conte
         members.emplace_back(t.name + ".npy", byte_block::adopt(std::move(bytes)));
     };
     if (!content.metadata.empty()) {
-        auto json = nlohmann::ordered_json::object();
+        auto document = nlohmann::ordered_json::object();
         for (const auto& [key, value] : content.metadata) {
-            json[key] = value;
+            document[key] = value;
         }
-        const auto text = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+        const auto text = document.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
         std::vector<std::uint8_t> bytes(text.begin(), text.end());
         const std::uint64_t size = bytes.size();
         add(make_tensor(std::string(npz_metadata_member), dtype::u8, {size}, std::move(bytes)));
