@@ -43,6 +43,11 @@ void write_report(const quant_report::page& page, const common_options& o);
 [[nodiscard]] quant_report::measure size_measure(const std::string& before, std::uint64_t bytes_before,
                                                  const std::string& after, std::uint64_t bytes_after);
 
+struct quantized_row; // quantize_values.hpp
+/// What `quantize` did.
+void report_quantized_page(const quantize_command& o, std::span<const quantized_row> rows, std::size_t copied,
+                           double mean_bits, std::uint64_t file_before, std::uint64_t file_after);
+
 [[nodiscard]] inline quant::histogram_observer<> histogram_of(std::span<const float> values, unsigned threads) {
     return observe_blocks(
         quant::histogram_observer<>(), values.size(), threads,

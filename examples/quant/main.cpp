@@ -258,8 +258,7 @@ struct command_line {
                             "  quant compare model.safetensors q.safetensors --min-sqnr 20\n"
                             "  quant compare model.onnx model.int4.onnx --inputs photographs/");
         add_report(*compare_app, o);
-        auto* force = compare_app->add_flag("-f,--force", o.force, "Replace the report if it exists");
-        force->needs("--report");
+        compare_app->add_flag("-f,--force", o.force, "Replace the report if it exists")->needs("--report");
         add_common(*compare_app, o);
     }
 
@@ -298,6 +297,8 @@ struct command_line {
             "  quant evaluate squeezenet.onnx --images photographs/ --labels labels.csv\n"
             "  quant evaluate model.int4.onnx --against model.onnx --images photographs/ --labels labels.csv\n"
             "  quant evaluate lenet.onnx --images t10k-images.gz --labels t10k-labels.gz --preprocess by-256");
+        add_report(*evaluate_app, o);
+        evaluate_app->add_flag("-f,--force", o.force, "Replace the report if it exists")->needs("--report");
         add_common(*evaluate_app, o);
     }
 
@@ -464,6 +465,7 @@ int main(int argc, char** argv) {
             compare(line.compare);
         }
         if (line.evaluate_app->parsed()) {
+            line.evaluate.command = command;
             evaluate(line.evaluate);
         }
         return 0;

@@ -4,10 +4,12 @@
 #include "../engine/evaluation.hpp"
 #include "../onnx/fold.hpp"
 #include "commands.hpp"
+#include "html_report.hpp"
 #include "report.hpp"
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 
 namespace quant_tool {
 
@@ -78,9 +80,87 @@ std::string share_text(std::size_t right, std::size_t samples) {
            number_text(" (%.1f", low) + number_text("...%.1f)", high);
 }
 
+/// Sizes are those of the models' own files, external data not counted.
+quant_report::measure model_sizes(std::span<const std::string> models) {
+    quant_report::measure out{"Size of the model's file", 0, {}};
+    for (const auto& model : models) {
+        const auto bytes = std::filesystem::file_size(model);
+        out.full = std::max(out.full, static_cast<double>(bytes));
+        out.readings.push_back(
+            {std::filesystem::path(model).filename().string(), bytes_text(bytes), static_cast<double>(bytes)});
+    }
+    return out;
+}
+
+void report_evaluated(const evaluate_command& o, std::span<const std::pair<std::string, engine::accuracy>> results,
+                      const engine::paired_difference& difference, std::size_t rejected) {
+    auto page = begin_report("Evaluated", o.images, o);
+    page.row_name = "model";
+    page.rows_title = "Models";
+    page.columns = {{"images"}, {"top-1 %"}, {"top-5 %"}, {"images/s"}};
+    page.measures = {{"Top-1 accuracy and its 95 % interval", 100, {}},
+                     {"Top-5 accuracy and its 95 % interval", 100, {}}};
+    std::vector<std::string> models;
+    for (const auto& [model, a] : results) {
+        models.push_back(model);
+        std::size_t m = 0;
+        for (const auto right : {a.top1, a.top5}) {
+            const auto [low, high] = engine::confidence_interval(right, a.samples);
+            const double percent = 100.0 * static_cast<double>(right) / static_cast<double>(a.samples);
+            page.measures[m++].readings.push_back({std::filesystem::path(model).filename().string(),
+                                                   number_text("%.2f %%", percent), percent, low, high});
+        }
+        page.rows.push_back({model,
+                             {{std::to_string(a.samples), static_cast<double>(a.samples)},
+                              number_cell("%.2f", a.top1_percent()),
+                              number_cell("%.2f", a.top5_percent()),
+                              number_cell("%.1f", a.samples_per_second())}});
+    }
+    page.measures.push_back(model_sizes(models));
+    page.facts = {{"Images", std::to_string(results.front().second.samples),
+                   rejected == 0 ? "" : std::to_string(rejected) + " more do not decode"},
+                  {"Top-1", number_text("%.2f %%", results.front().second.top1_percent()), results.front().first}};
+    if (results.size() > 1) {
+        page.facts.push_back(
+            {"Top-1 of the other", number_text("%.2f %%", results.back().second.top1_percent()), results.back().first});
+        page.facts.push_back({"Sign test", number_text("p = %.3g", difference.p),
+                              difference.p < 0.05 ? "they differ" : "no proof that they differ"});
+        page.notes = {"Only the first is right on " + std::to_string(difference.only_first) +
+                      " images, only the second on " + std::to_string(difference.only_second) +
+                      "; different answers: " + std::to_string(difference.changed) + "."};
+    }
+    write_report(page, o);
+}
+
+/// `errors` in the network's order.
+void report_networks(const compare_command& o, std::span<const engine::layer_error> errors, std::size_t samples) {
+    auto page = begin_report("Compared", o.first + " and " + o.second, o);
+    page.row_name = "value";
+    page.rows_title = "Values along the network";
+    page.columns = {{"operator", false}, {"SQNR dB"}};
+    quant_report::chart sqnr{"SQNR along the network", "dB", {}};
+    const engine::layer_error* worst = nullptr;
+    for (const auto& e : errors) {
+        const double noise = e.noise == 0 ? HUGE_VAL : e.sqnr_db();
+        page.rows.push_back({e.layer, {{std::string(engine::name_of(e.kind))}, decibel_cell(noise)}});
+        sqnr.values.push_back(noise);
+        if (std::isfinite(noise) && (worst == nullptr || noise < worst->sqnr_db())) {
+            worst = &e;
+        }
+    }
+    page.facts = {{"Values", std::to_string(errors.size()), "on " + std::to_string(samples) + " samples"}};
+    if (worst != nullptr) {
+        page.facts.push_back({"Lowest SQNR", number_text("%.2f dB", worst->sqnr_db()), worst->layer});
+    }
+    page.measures = {model_sizes(std::vector{o.first, o.second})};
+    page.charts = {std::move(sqnr)};
+    write_report(page, o);
+}
+
 } // namespace
 
 void evaluate(const evaluate_command& options) {
+    check_report(options);
     const engine::graph net = load_network(options.model);
     std::optional<engine::graph> other;
     if (!options.against.empty()) {
@@ -104,6 +184,9 @@ void evaluate(const evaluate_command& options) {
         results.emplace_back(options.against, evaluate_shown(*other, on, options, options.against));
     }
     const auto difference = engine::compare(results.front().second, results.back().second);
+    if (!options.report.empty()) {
+        report_evaluated(options, results, difference, on.set.rejected.size());
+    }
 
     if (options.json) {
         json document{{"command", "evaluate"}, {"images", options.images}, {"samples", on.samples}};
@@ -158,6 +241,9 @@ void compare_networks(const compare_command& options) {
     }
     if (errors.empty()) {
         throw error(exit_code::input, options.second, "computes no value of the same name as " + options.first);
+    }
+    if (!options.report.empty()) {
+        report_networks(options, errors, on.samples);
     }
     // Worst first; not a number counts as worst, equal values keep the network's order.
     const auto rank = [](const engine::layer_error& e) {

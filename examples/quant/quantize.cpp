@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "html_report.hpp"
 #include "quantize_values.hpp"
 #include "statistics.hpp"
 #include "storage.hpp"
@@ -181,6 +182,9 @@ void report_quantized(const quantize_command& options, std::span<const quantized
         after += r.bytes_after;
     }
     const double mean_bits = elements == 0 ? 0 : bits / static_cast<double>(elements);
+    if (!options.report.empty()) {
+        report_quantized_page(options, rows, copied, mean_bits, file_before, file_after);
+    }
     const double ratio = static_cast<double>(file_before) / static_cast<double>(file_after);
     if (options.json) {
         json document{{"command", "quantize"}, {"input", options.input}, {"output", options.output}};
@@ -273,12 +277,19 @@ outcome quantize_one(tensor& t, const quantize_command& o, unsigned threads) {
     }
     row.average_bits = quant::average_bits(s.codes);
     row.slices = s.layout.slices();
+    if (!o.report.empty()) {
+        row.drawn = quant_report::draw(histogram_of(values, threads));
+        if (row.drawn) {
+            row.drawn->codes = quant_report::draw(s.codes.params(), s.codes.corrections());
+        }
+    }
     return out;
 }
 
 } // namespace
 
 void quantize(const quantize_command& options) {
+    check_report(options);
     if (is_onnx(options.input)) {
         quantize_onnx(options);
         return;

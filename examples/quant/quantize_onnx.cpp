@@ -4,6 +4,7 @@
 #include "../onnx/fold.hpp"
 #include "../onnx/qdq.hpp"
 #include "calibrate_onnx.hpp"
+#include "html_report.hpp"
 #include "io/atomic_file.hpp"
 #include "quantize_values.hpp"
 #include "statistics.hpp"
@@ -35,6 +36,7 @@ public:
         const bool independent = layout_.granularity != granularity_choice::per_tensor && !o_.average_bits &&
                                  o_.round != quant::rounding::stochastic && layout_.blocks_are_dense() && !t.fill;
         error_ = {};
+        histogram_ = {};
         bits_ = 0;
         result_ = {};
         if (!independent) {
@@ -52,6 +54,10 @@ public:
             row_.error = *measured;
         }
         row_.average_bits = bits_ / static_cast<double>(t.elements());
+        row_.drawn = quant_report::draw(histogram_);
+        if (row_.drawn) {
+            row_.drawn->codes = quant_report::draw(result_.params, {});
+        }
         return std::move(result_);
     }
 
@@ -118,6 +124,9 @@ private:
             into(q->codes<std::uint8_t>());
         }
         result_.params.insert(result_.params.end(), params.begin(), params.end());
+        if (!o_.report.empty()) {
+            histogram_.observe(values);
+        }
     }
 
     const quantize_command& o_;
@@ -125,6 +134,7 @@ private:
     bool half_;
     quantized_row& row_;
     quant::error_observer error_;
+    quant::histogram_observer<> histogram_; ///< empty unless a page is to be written
     double bits_ = 0;
     quant_onnx::weight_result result_;
 };

@@ -2,6 +2,7 @@
 #pragma once
 // What quantizing has in common, whichever kind of file the tensors stand in: which of them, how, and the table of results.
 
+#include "../report/page.hpp"
 #include "storage.hpp"
 
 #include <quant/calibrate/error_measures.hpp>
@@ -32,6 +33,7 @@ struct quantized_row {
     double average_bits = 0;
     quant::error_measures error;
     std::uint64_t non_finite = 0, bytes_before = 0, bytes_after = 0;
+    std::optional<quant_report::picture> drawn; ///< only where a page is to be written
 };
 /// The table, or the JSON document, and the totals.
 void report_quantized(const quantize_command& options, std::span<const quantized_row> rows, std::size_t copied,

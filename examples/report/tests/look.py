@@ -200,7 +200,10 @@ def reports(quant, directory):
     def run(*arguments):
         subprocess.run([quant, *arguments, "--quiet"], cwd=directory, check=True)
 
-    run("quantize", "m.safetensors", "-o", "q.safetensors", "--bits", "4", "--average-bits", "4", "--bias-correct")
+    run("quantize", "m.safetensors", "-o", "q.safetensors", "--bits", "4", "--average-bits", "4", "--bias-correct", "--report",
+        "quantize.html")
+    run("quantize", "m.safetensors", "-o", "u.npz", "--unsigned", "--report", "it's $5 <b>.html")
+    run("quantize", "none.safetensors", "-o", "none-q.safetensors", "--report", "quantize-none.html")
     run("compare", "m.safetensors", "q.safetensors", "--report", "compare.html")
     run("compare", "none.safetensors", "none.safetensors", "--report", "compare-none.html")
     existing = (directory / "compare.html").read_bytes()
