@@ -201,6 +201,7 @@ inline void transpose_in_squares(arch::list<Arch, Narrower...>, const T* from, s
 template <lines_of_side Lines, class Arch = native, class T>
 inline void transpose(const T* from, std::size_t from_stride, T* to, std::size_t to_stride, std::size_t rows,
                       std::size_t columns) noexcept {
+    if (rows == 0 || columns == 0) return; // the pointers may be null
 #if QUANT_HAS_XSIMD
     using element = detail::register_element_t<T>;
     detail::transpose_in_squares<Lines>(typename detail::transposing_archs<Arch, element>::type{},
