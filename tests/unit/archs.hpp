@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // The instruction sets compiled into the tests, as the type list that TEMPLATE_LIST_TEST_CASE takes. Where the
-// sanitizers make one instruction set compile for minutes, the gate takes only the widest; .ci/full takes them all.
+// sanitizers make one instruction set compile for minutes, the gate takes only the widest; the preset debug-sanitize takes them all.
 
 #include <quant/simd/arch.hpp>
 #include <tuple>
