@@ -6,10 +6,12 @@
 #include "../quant/io/error.hpp"
 
 #include <quant/aciq.hpp>
+#include <quant/calibration.hpp>
 #include <quant/message.hpp>
 #include <quant/per_channel.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -28,22 +30,35 @@ std::vector<bool> replaced_layers(const graph& net) {
     return all;
 }
 
-std::vector<quant::tensor_statistics> observe(const graph& net, const labelled_set& set, std::size_t samples,
-                                              std::size_t batch) {
+observations observe(const graph& net, const labelled_set& set, std::size_t samples, std::size_t batch) {
     std::vector<quant::moments_observer> observers(net.values);
     for (const layer& l : net.layers)
         if (activation_behind(net, l) != nullptr)
             observers[l.output] = quant::moments_observer(quant::statistics::before_relu);
+    observations seen;
+    seen.histograms.resize(net.values);
+    for (const auto& shape : net.shapes)
+        seen.channels.emplace_back(shape.at(1), quant::clip_range{std::numeric_limits<double>::infinity(),
+                                                                  -std::numeric_limits<double>::infinity()});
+    const auto look = [&](std::size_t value, const tensor& y) {
+        observers[value].observe(y.data);
+        seen.histograms[value].observe(y.data);
+        auto& channels = seen.channels[value];
+        const std::size_t plane = y.sample_size() / channels.size();
+        for (std::size_t i = 0; i < y.size(); i += plane) {
+            const auto [lo, hi] = std::minmax_element(&y.data[i], &y.data[i] + plane);
+            quant::clip_range& own = channels[i / plane % channels.size()];
+            own = {std::min(own.lo, static_cast<double>(*lo)), std::max(own.hi, static_cast<double>(*hi))};
+        }
+    };
     samples = std::min(samples, set.size);
     for (std::size_t from = 0; from < samples; from += batch) {
         const tensor x = set.batch(from, std::min(batch, samples - from));
-        observers[net.input].observe(x.data);
-        engine::run(net, x, [&](const layer& l, tensor& y) { observers[l.output].observe(y.data); });
+        look(net.input, x);
+        engine::run(net, x, [&](const layer& l, tensor& y) { look(l.output, y); });
     }
-    std::vector<quant::tensor_statistics> all;
-    all.reserve(observers.size());
-    for (const quant::moments_observer& o : observers) all.push_back(o.summary());
-    return all;
+    for (const quant::moments_observer& o : observers) seen.values.push_back(o.summary());
+    return seen;
 }
 
 namespace {
@@ -67,23 +82,29 @@ bool keeps_scale(operation kind) {
 }
 
 quant::quantized_tensor quantized_weight(const layer& l, unsigned bits, const integer_settings& s) {
-    const auto view = quant::view(l.weight.data, l.weight.shape[0], l.weight.sample_size());
     const auto quantized = [&](const auto& scheme) {
-        auto q = quant::quantize(view, scheme);
+        auto q = quant::quantize(quant::view(l.weight.data, l.weight.shape[0], l.weight.sample_size()), scheme);
         require(q.status(), l.name);
         return *std::move(q);
     };
+    const auto corrected = [&](const auto& scheme) {
+        return s.correct_bias ? quantized(scheme | quant::bias_corrected) : quantized(scheme);
+    };
     const auto plain = quant::int8.with_bits(static_cast<std::uint8_t>(bits)) | quant::per_axis(0) |
                        (s.affine_weights ? quant::mapping::affine : quant::mapping::symmetric);
-    const auto clipped = plain | quant::aciq(quant::prior::automatic);
-    if (s.clip_weights) return s.correct_bias ? quantized(clipped | quant::bias_corrected) : quantized(clipped);
-    return s.correct_bias ? quantized(plain | quant::bias_corrected) : quantized(plain);
+    switch (s.clip_weights) {
+    case clipping::aciq_paper: return corrected(plain | quant::aciq(quant::prior::laplace, quant::aciq_mode::paper));
+    case clipping::aciq: return corrected(plain | quant::aciq(quant::prior::automatic));
+    case clipping::mse: return corrected(plain | quant::mse_optimal);
+    default: return corrected(plain);
+    }
 }
 
 } // namespace
 
-integer_parameters choose_parameters(const graph& net, std::span<const quant::tensor_statistics> statistics,
-                                     const integer_settings& s) {
+integer_parameters choose_parameters(const graph& net, const observations& seen, const integer_settings& s) {
+    if (!s.bits_by_layer.empty() && s.bits_by_layer.size() != net.layers.size())
+        throw quant_tool::error(quant_tool::exit_code::data, {}, "bits_by_layer is not one width per layer");
     const auto weighted = [](const layer& l) { return l.has_weight(); };
     const auto first = std::find_if(net.layers.begin(), net.layers.end(), weighted);
     const auto last = std::find_if(net.layers.rbegin(), net.layers.rend(), weighted);
@@ -95,13 +116,14 @@ integer_parameters choose_parameters(const graph& net, std::span<const quant::te
         require(chosen.status(), "activations");
         p.values[value] = *chosen;
     };
-    choose(net.input, {statistics[net.input].min, statistics[net.input].max}, 8);
+    choose(net.input, {seen.values[net.input].min, seen.values[net.input].max}, 8);
     const std::vector<bool> replaced = replaced_layers(net);
     bool classified = false; // behind the last weights
     for (std::size_t i = 0; i < net.layers.size(); ++i) {
         const layer& l = net.layers[i];
         const bool ends = l.has_weight() && (&l == &*first || &l == &*last);
-        p.weights.push_back(l.has_weight() ? quantized_weight(l, s.exempt && ends ? 8 : s.weight_bits, s)
+        const unsigned width = s.bits_by_layer.empty() ? s.weight_bits : s.bits_by_layer[i];
+        p.weights.push_back(l.has_weight() ? quantized_weight(l, s.exempt && ends ? 8 : width, s)
                                            : quant::quantized_tensor{});
         classified = classified || (l.has_weight() && &l == &*last);
         if (replaced[i]) continue;
@@ -111,13 +133,19 @@ integer_parameters choose_parameters(const graph& net, std::span<const quant::te
         }
         const layer* activation = activation_behind(net, l);
         const std::size_t value = activation != nullptr ? activation->output : l.output;
-        const quant::tensor_statistics &own = statistics[value], &before = statistics[l.output];
-        quant::clip_range range{own.min, own.max};
+        quant::clip_range range{seen.values[value].min, seen.values[value].max};
         const unsigned bits = classified ? 8 : s.activation_bits;
+        const auto format = quant::uint8.with_bits(static_cast<std::uint8_t>(bits));
         const bool sums = l.has_weight() || l.kind == operation::add;
-        if (s.clip_activations && bits < 8 && sums) {
-            const auto clip = quant::aciq(quant::prior::laplace)
-                                  .clip_affine(before, quant::uint8.with_bits(static_cast<std::uint8_t>(bits)));
+        const bool paper = s.clip_activations == clipping::aciq_paper;
+        if (s.clip_activations == clipping::mse) {
+            const auto clip = quant::mse_optimal.clip(seen.histograms[value], format, quant::mapping::affine);
+            require(clip.status(), l.name);
+            range = *clip;
+        } else if (s.clip_activations != clipping::none && bits < 8 && sums) {
+            const auto clip =
+                quant::aciq(quant::prior::laplace, paper ? quant::aciq_mode::paper : quant::aciq_mode::corrected)
+                    .clip_affine(seen.values[l.output], format);
             require(clip.status(), l.name);
             range = {std::max(range.lo, clip->lo), std::min(range.hi, clip->hi)};
         }

@@ -347,16 +347,16 @@ TEST_CASE("parameters follow the graph") {
     set.read = [](std::size_t n, std::span<float> to) {
         for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<float>((n * 131 + i * 29) % 97) / 50.0f - 1.0f;
     };
-    const auto statistics = engine::observe(g, set, 20, 7);
-    CHECK(statistics[1].taken == quant::statistics::before_relu);
-    CHECK(statistics[2].min == 0.0);
-    CHECK(statistics[2].count == 20 * 4 * 16);
+    const auto seen = engine::observe(g, set, 20, 7);
+    CHECK(seen.values[1].taken == quant::statistics::before_relu);
+    CHECK(seen.values[2].min == 0.0);
+    CHECK(seen.values[2].count == 20 * 4 * 16);
     const auto p = engine::choose_parameters(
-        g, statistics, {.weight_bits = 4, .activation_bits = 4, .clip_activations = true, .exempt = true});
+        g, seen, {.weight_bits = 4, .activation_bits = 4, .clip_activations = engine::clipping::aciq, .exempt = true});
     CHECK(p.values[0].format == quant::uint8);
     CHECK(p.values[2].format == quant::uint4);
     CHECK(p.values[2].zero_point == 0); // a ReLU's range starts at 0
-    CHECK(p.values[2].scale * 15 <= static_cast<float>(statistics[2].max) * 1.0001f);
+    CHECK(p.values[2].scale * 15 <= static_cast<float>(seen.values[2].max) * 1.0001f);
     CHECK(p.values[3] == p.values[2]); // a pool has its input's
     CHECK(p.values[4] == p.values[5]); // Concat alone reads it
     CHECK(p.values[6] == p.values[5]);
@@ -365,8 +365,25 @@ TEST_CASE("parameters follow the graph") {
     CHECK(p.weights[3].format() == quant::int4);
     CHECK(p.weights[6].format() == quant::int8);
 
+    // Widths by layer; every way to clip keeps a part of the range.
+    double high = 0.0;
+    for (const quant::clip_range& own : seen.channels[2]) high = std::max(high, own.hi);
+    CHECK(high == seen.values[2].max);
+    for (const engine::clipping clip : {engine::clipping::aciq_paper, engine::clipping::aciq, engine::clipping::mse}) {
+        const auto mixed = engine::choose_parameters(g, seen,
+                                                     {.activation_bits = 4,
+                                                      .clip_weights = clip,
+                                                      .clip_activations = clip,
+                                                      .bits_by_layer = {3, 0, 0, 5, 0, 0, 8}});
+        CHECK(mixed.weights[0].format().bits == 3);
+        CHECK(mixed.weights[3].format().bits == 5);
+        CHECK(mixed.weights[6].format().bits == 8);
+        CHECK(mixed.values[2].scale <= static_cast<float>(seen.values[2].max / 15 * 1.0001));
+    }
+    CHECK_THROWS(engine::choose_parameters(g, seen, {.bits_by_layer = {4, 4}}));
+
     // At 8 bits the integer network follows the float one, and neither batches nor copies matter.
-    const auto fine = engine::choose_parameters(g, statistics, {});
+    const auto fine = engine::choose_parameters(g, seen, {});
     const engine::integer_network q(g, fine), copy = q;
     const engine::tensor x = set.batch(0, 8), real = engine::run(g, x), all = q(x), one = copy(set.batch(5, 1));
     double error = 0.0, signal = 0.0;
