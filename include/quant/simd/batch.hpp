@@ -526,6 +526,17 @@ QUANT_INLINE xsimd::batch<std::int32_t, Arch> shift_up(const xsimd::batch<std::i
     return a << count;
 }
 
+/// a * 2^count of 64 bits.
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int64_t, Arch> shift_up(const xsimd::batch<std::int64_t, Arch>& a,
+                                                       std::int32_t count) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>)
+        return _mm512_maskz_sll_epi64(0xFF, a, _mm_cvtsi32_si128(count));
+#endif
+    return a << count;
+}
+
 /// a + b of 32 bits, saturated.
 template <class Arch>
 QUANT_INLINE xsimd::batch<std::int32_t, Arch> plus_saturated(const xsimd::batch<std::int32_t, Arch>& a,
