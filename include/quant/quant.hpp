@@ -8,6 +8,7 @@
 #include <quant/aciq.hpp>
 #include <quant/bias_correction.hpp>
 #include <quant/bit_allocation.hpp>
+#include <quant/bit_planes.hpp>
 #include <quant/calibration.hpp>
 #include <quant/core.hpp>
 #include <quant/dynamic.hpp>
