@@ -3,11 +3,14 @@
 
 #include "../engine/dataset.hpp"
 #include "../engine/graph.hpp"
+#include "calibration_state.hpp"
+#include "io/atomic_file.hpp"
 #include "report.hpp"
 #include "threads.hpp"
 
+#include <chrono>
+#include <optional>
 #include <quant/calibrate/clipping.hpp>
-#include <quant/calibrate/histogram.hpp>
 #include <quant/message.hpp>
 #include <set>
 
@@ -15,46 +18,67 @@ namespace quant_tool {
 
 namespace {
 
-/// One value of the network: its histogram, and the sums of its channels. Of one size, however many samples pass.
-struct observed {
-    quant::histogram_observer<2048> histogram;
-    std::vector<double> sums;
-    double per_channel = 0; ///< elements
-
-    void take(const engine::tensor& t) {
-        histogram.observe(std::span<const float>(t.data));
-        const auto channels = t.shape.size() < 2 ? 1 : t.shape[1];
-        const auto samples = t.shape.empty() ? 1 : t.shape[0];
-        if (channels == 0 || samples == 0 || t.data.empty()) {
-            return;
-        }
-        sums.resize(channels);
-        const auto inner = t.data.size() / samples / channels;
-        for (std::size_t i = 0; i < t.data.size();) {
-            double sum = 0;
-            const auto channel = i / inner % channels;
-            for (const auto end = i + inner; i < end; ++i) {
-                sum += static_cast<double>(t.data[i]);
-            }
-            sums[channel] += sum;
-        }
-        per_channel += static_cast<double>(samples * inner);
-    }
-    void merge(const observed& other) {
-        histogram.merge(other.histogram);
-        sums.resize(std::max(sums.size(), other.sums.size()));
-        for (std::size_t c = 0; c < other.sums.size(); ++c) {
-            sums[c] += other.sums[c];
-        }
-        per_channel += other.per_channel;
-    }
-};
-
 bool only_moves(engine::operation kind) {
     using engine::operation;
     return kind == operation::max_pool || kind == operation::flatten || kind == operation::identity ||
            kind == operation::slice || kind == operation::pad || kind == operation::quantize ||
            kind == operation::dequantize;
+}
+
+/// A batch per thread at a time, merged in their order: the same result for any number of threads, in one go or in several.
+std::vector<observed_value> observe(const engine::graph& net, const engine::labelled_set& set, std::size_t samples,
+                                    const quantize_command& o, const calibration_file* kept) {
+    constexpr std::size_t batch = 8;
+    using clock = std::chrono::steady_clock;
+    constexpr std::chrono::seconds between_saves(10);
+    calibration_state state{0, std::vector<observed_value>(net.values)};
+    if (kept != nullptr && kept->load(state, batch) && !o.quiet) {
+        std::cerr << "quant: note: going on after " << state.samples << " of " << samples << " samples\n";
+    }
+    const std::size_t batches = (samples + batch - 1) / batch, start = (state.samples + batch - 1) / batch;
+    progress shown("calibrating", batches - start, 0, o.quiet || o.json, "batches");
+    std::optional<deferred_interrupt> interrupt;
+    if (kept != nullptr) {
+        interrupt.emplace();
+    }
+    std::optional<clock::time_point> saved;
+    for (std::size_t first = start; first < batches; first += o.threads) {
+        const auto count = std::min<std::size_t>(o.threads, batches - first);
+        std::vector<std::vector<observed_value>> seen(count, std::vector<observed_value>(net.values));
+        in_parallel(count, o.threads, [&](std::size_t b) {
+            const auto from = (first + b) * batch;
+            const auto input = set.batch(from, std::min(batch, samples - from));
+            seen[b][net.input].take(input.shape, input.data);
+            (void)engine::run(net, input, [&](const engine::layer& l, engine::tensor& t) {
+                seen[b][l.output].take(t.shape, t.data);
+            });
+            shown.done(0);
+        });
+        for (const auto& part : seen) {
+            for (std::size_t v = 0; v < net.values; ++v) {
+                state.values[v].merge(part[v]);
+            }
+        }
+        state.samples = std::min((first + count) * batch, samples);
+        if (kept == nullptr) {
+            continue;
+        }
+        // The first time at once: a file that cannot be written is better known now than later.
+        const bool stop = interrupt->pending();
+        if (stop || !saved || clock::now() - *saved >= between_saves || state.samples == samples) {
+            kept->save(state);
+            saved = clock::now();
+        }
+        if (stop) {
+            shown.clear();
+            if (!o.quiet) {
+                std::cerr << "quant: note: interrupted after " << state.samples << " of " << samples
+                          << " samples, kept in " << printable(o.resume) << '\n';
+            }
+            interrupt->die();
+        }
+    }
+    return std::move(state.values);
 }
 
 } // namespace
@@ -76,28 +100,11 @@ calibration calibrate(const quant_onnx::model& model, const quantize_command& o)
     calibration out;
     out.samples = o.calibrate_samples == 0 ? set.size : std::min(o.calibrate_samples, set.size);
 
-    // A batch per thread at a time, merged in their order: the same result for any number of threads.
-    constexpr std::size_t batch = 8;
-    const std::size_t batches = (out.samples + batch - 1) / batch;
-    std::vector<observed> all(net.values);
-    progress shown("calibrating", batches, 0, o.quiet || o.json, "batches");
-    for (std::size_t first = 0; first < batches; first += o.threads) {
-        const auto count = std::min<std::size_t>(o.threads, batches - first);
-        std::vector<std::vector<observed>> seen(count, std::vector<observed>(net.values));
-        in_parallel(count, o.threads, [&](std::size_t b) {
-            const auto from = (first + b) * batch;
-            const auto input = set.batch(from, std::min(batch, out.samples - from));
-            seen[b][net.input].take(input);
-            (void)engine::run(net, input,
-                              [&](const engine::layer& l, engine::tensor& t) { seen[b][l.output].take(t); });
-            shown.done(0);
-        });
-        for (const auto& part : seen) {
-            for (std::size_t v = 0; v < net.values; ++v) {
-                all[v].merge(part[v]);
-            }
-        }
+    std::optional<calibration_file> kept;
+    if (!o.resume.empty()) {
+        kept.emplace(o, model, out.samples);
     }
+    const auto all = observe(net, set, out.samples, o, kept ? &*kept : nullptr);
 
     const auto note = [&](std::size_t value, const std::string& name, int bits, bool quantized) {
         const auto& seen = all[value];

@@ -67,6 +67,7 @@ struct quantize_command : common_options {
     std::string calibrate; ///< samples to run the network on; empty: none
     std::string calibrate_preprocess = "imagenet";
     std::size_t calibrate_samples = 0; ///< 0: all
+    std::string resume;                ///< keeps what calibration has seen so far; empty: nothing is kept
 };
 
 struct dequantize_command : common_options {

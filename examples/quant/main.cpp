@@ -144,6 +144,9 @@ struct command_line {
         c->add_option("--samples", o.calibrate_samples, "Only the first so many of them (default: all)")
             ->check(CLI::PositiveNumber)
             ->group(network);
+        c->add_option("--resume", o.resume,
+                      "Keep what calibration has seen in this .safetensors file, and go on from it if it exists")
+            ->group(network);
 
         const std::string format = "Codes", scales = "Who shares a scale", range = "Range kept before rounding",
                           widths = "Widths per channel", rest = "Details", names = "Choice of tensors";
@@ -323,7 +326,8 @@ struct command_line {
         const auto& c = *quantize_app;
         const auto given = [&](const char* name) { return c.count(name) != 0; };
 
-        for (const char* option : {"--format", "--activations", "--calibrate", "--preprocess", "--samples"}) {
+        for (const char* option :
+             {"--format", "--activations", "--calibrate", "--preprocess", "--samples", "--resume"}) {
             if (given(option) && !o.input.ends_with(".onnx")) {
                 contradiction(std::string(option) + " is for ONNX models");
             }
@@ -331,13 +335,16 @@ struct command_line {
         if (o.activations != 0 && o.calibrate.empty()) {
             contradiction("--activations needs samples to calibrate on: --calibrate is missing");
         }
-        for (const char* option : {"--preprocess", "--samples"}) {
+        for (const char* option : {"--preprocess", "--samples", "--resume"}) {
             if (given(option) && o.calibrate.empty()) {
                 contradiction(std::string(option) + " has no effect without --calibrate");
             }
         }
         if (!o.calibrate.empty() && o.activations == 0 && bias_correct_.empty()) {
             contradiction("--calibrate has no effect without --activations or --bias-correct");
+        }
+        if (given("--resume") && !o.resume.ends_with(".safetensors")) {
+            contradiction("--resume " + printable(o.resume) + ": the name must end in .safetensors");
         }
         if (!o.is_signed && !given("--mapping")) {
             o.map = quant::mapping::affine;

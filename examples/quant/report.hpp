@@ -111,14 +111,17 @@ public:
     progress(std::string what, std::size_t units, std::uint64_t bytes, bool quiet, std::string unit = "tensors")
         : what_(std::move(what)), unit_(std::move(unit)), units_(units), bytes_(bytes),
           active_(!quiet && ::isatty(STDERR_FILENO) == 1) {}
-    ~progress() {
-        if (shown_) {
-            std::fputs("\r\033[K", stderr);
-        }
-    }
+    ~progress() { clear(); }
     progress(const progress&) = delete;
     progress& operator=(const progress&) = delete;
 
+    /// Takes the line away.
+    void clear() noexcept {
+        if (shown_) {
+            std::fputs("\r\033[K", stderr);
+            shown_ = false;
+        }
+    }
     void done(std::uint64_t bytes, std::size_t units = 1) {
         const std::lock_guard lock(guard_);
         units_done_ += units;

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <span>
 #include <string>
 #include <sys/stat.h>
@@ -61,6 +62,16 @@ extern "C" inline void quant_tool_on_signal(int number) {
     ::raise(number);
 }
 
+/// The signal that a `deferred_interrupt` has taken; 0: none yet.
+inline volatile std::sig_atomic_t deferred_signal = 0;
+
+extern "C" inline void quant_tool_on_deferred_signal(int number) {
+    if (deferred_signal != 0) {
+        quant_tool_on_signal(number); // asked for twice: at once
+    }
+    deferred_signal = number;
+}
+
 } // namespace detail
 
 /// Remove a half-written file when the program is interrupted; call once at the start of main.
@@ -80,6 +91,44 @@ inline void install_cleanup_on_signals() noexcept {
     std::signal(SIGXFSZ, SIG_IGN);
     std::signal(SIGPIPE, SIG_IGN);
 }
+
+/// While one lives, the first Ctrl-C, SIGTERM or SIGHUP is only noted: the work stops where it can be taken up again, saves what it
+/// has and calls die(). The second one ends the program at once.
+class deferred_interrupt {
+public:
+    deferred_interrupt() noexcept {
+        detail::deferred_signal = 0;
+        struct sigaction action {};
+        action.sa_handler = &detail::quant_tool_on_deferred_signal;
+        sigemptyset(&action.sa_mask);
+        for (std::size_t i = 0; i < std::size(numbers); ++i) {
+            if (::sigaction(numbers[i], nullptr, &before_[i]) == 0 && before_[i].sa_handler != SIG_IGN) {
+                ::sigaction(numbers[i], &action, nullptr);
+            }
+        }
+    }
+    ~deferred_interrupt() {
+        for (std::size_t i = 0; i < std::size(numbers); ++i) {
+            ::sigaction(numbers[i], &before_[i], nullptr);
+        }
+        if (pending()) {
+            ::raise(detail::deferred_signal); // came too late to be asked for
+        }
+    }
+    deferred_interrupt(const deferred_interrupt&) = delete;
+    deferred_interrupt& operator=(const deferred_interrupt&) = delete;
+
+    [[nodiscard]] bool pending() const noexcept { return detail::deferred_signal != 0; }
+    /// Dies of the signal that is pending.
+    [[noreturn]] void die() const noexcept {
+        detail::quant_tool_on_signal(detail::deferred_signal);
+        std::abort();
+    }
+
+private:
+    static constexpr int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before_[std::size(numbers)]{};
+};
 
 /// Refuse a target before any work is done for it: it exists, is no regular file, or its directory is missing.
 inline void check_target(const std::string& path, overwrite policy) {
