@@ -16,9 +16,15 @@ namespace {
 
 /// The tool as a child; its stderr goes to a file.
 pid_t start(const std::vector<std::string>& arguments, const std::string& err) {
+    // Catch2's handlers must not answer a signal that comes before the tool has started.
+    sigset_t all, before;
+    sigfillset(&all);
+    ::sigprocmask(SIG_SETMASK, &all, &before);
     const pid_t child = ::fork();
     if (child == 0) {
         std::signal(SIGINT, SIG_DFL);
+        std::signal(SIGTERM, SIG_DFL);
+        ::sigprocmask(SIG_SETMASK, &before, nullptr);
         ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
         ::dup2(::open("/dev/null", O_WRONLY), 1);
         std::vector<std::string> copy{QUANT_CLI};
@@ -31,6 +37,7 @@ pid_t start(const std::vector<std::string>& arguments, const std::string& err) {
         ::execv(QUANT_CLI, argv.data());
         ::_exit(126);
     }
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
     return child;
 }
 /// What a shell shows: the exit code, or 128 and the number of the signal.
@@ -186,4 +193,45 @@ TEST_CASE("a state of another run, and a damaged one, are refused and stay as th
           static_cast<int>(exit_code::output));
     CHECK(net.quantize(output, {"--activations", "8", "--resume", net.dir / "state.bin"}) ==
           static_cast<int>(exit_code::usage));
+}
+
+TEST_CASE("interrupted work on networks leaves neither partial output nor temporary files") {
+    const network net(512, 2000);
+    const auto output = net.dir / "out.onnx", page = net.dir / "page.html";
+    REQUIRE(net.quantize(net.dir / "q.onnx", {}) == 0);
+    const auto before = net.dir.entries();
+    const std::vector<std::vector<std::string>> commands{
+        {"quantize", net.model, "-o", output, "--bits", "4", "--report", page},
+        {"evaluate", net.model, "--images", net.samples, "--labels", net.labels, "--against", net.dir / "q.onnx",
+         "--report", page},
+        {"compare", net.model, net.dir / "q.onnx", "--inputs", net.samples, "--samples", "2000", "--report", page}};
+    for (const auto& command : commands) {
+        INFO(command[0]);
+        int interrupted = 0;
+        unsigned milliseconds = 1;
+        for (const int number : {SIGINT, SIGTERM, SIGINT, SIGTERM, SIGINT, SIGTERM}) {
+            const pid_t child = start(command, net.err);
+            ::usleep(milliseconds * 1000);
+            milliseconds *= 3;
+            ::kill(child, number);
+            const int code = wait_for(child);
+            CHECK((code == 128 + number || code == 0));
+            interrupted += code != 0 ? 1 : 0;
+            const bool model = fs::exists(output), report = fs::exists(page);
+            if (code == 0) {
+                CHECK(report);
+                CHECK(model == (command[0] == "quantize"));
+            }
+            CHECK(net.dir.entries() == before + (model ? 1 : 0) + (report ? 1 : 0));
+            if (model) { // whole
+                CHECK_NOTHROW(quant_onnx::read(output));
+            }
+            if (report) {
+                CHECK(read_file(page).ends_with("</html>\n"));
+            }
+            fs::remove(output);
+            fs::remove(page);
+        }
+        CHECK(interrupted > 0);
+    }
 }
