@@ -30,6 +30,7 @@ pid_t start(const std::vector<std::string>& arguments, const std::string& err) {
         std::vector<std::string> copy{QUANT_CLI};
         copy.insert(copy.end(), arguments.begin(), arguments.end());
         std::vector<char*> argv;
+        argv.reserve(copy.size() + 1);
         for (auto& a : copy) {
             argv.push_back(a.data());
         }
