@@ -7,9 +7,9 @@
 #include "dataset.hpp"
 
 #include "../nn/network.hpp"
+#include "../quant/require.hpp"
 #include "../quant/storage.hpp"
 
-#include <quant/message.hpp>
 #include <quant/quant.hpp>
 
 #include <array>
@@ -40,16 +40,7 @@ struct quantize_settings {
     bool as_in_paper = false;
 };
 
-/// A status of the library as an error of the program.
-inline void require(quant::status s, const std::string& what) {
-    if (!s)
-        throw quant_tool::error(quant_tool::exit_code::data, {}, what,
-                                std::string(quant::message(s.code)) + " (" + s.argument + ")");
-}
-template <class T> T require(quant::result<T> r, const std::string& what) {
-    require(r.status(), what);
-    return *std::move(r);
-}
+using quant_tool::require;
 
 /// Statistics of every channel of every layer's output before its ReLU, except for the last layer's: the logits are
 /// compared with each other and go into no further layer, so they stay as they are.

@@ -3,6 +3,8 @@
 
 // The ablation's results as text, Markdown, CSV, JSON and a plot.
 
+#include "../nn/confidence.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -37,14 +39,6 @@ struct report {
     std::vector<row> rows;
 };
 
-/// Wilson's 95 % interval of a proportion, in percent: it holds near 100 %, where the normal approximation does not.
-inline std::pair<double, double> wilson_interval(std::size_t correct, std::size_t images) {
-    const double z = 1.959964, n = static_cast<double>(images), p = static_cast<double>(correct) / n;
-    const double centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
-    const double half = z * std::sqrt(p * (1.0 - p) / n + z * z / (4.0 * n * n)) / (1.0 + z * z / n);
-    return {100.0 * (centre - half), 100.0 * (centre + half)};
-}
-
 namespace detail {
 
 template <class... Arguments> std::string format(const char* pattern, Arguments... arguments) {
@@ -58,7 +52,7 @@ inline constexpr std::array<std::string_view, 10> columns{"bits", "method",     
 using cells = std::array<std::string, columns.size()>;
 
 inline cells cells_of(const row& r) {
-    const auto [lo, hi] = wilson_interval(r.correct, r.images);
+    const auto [lo, hi] = nn::confidence_interval(r.correct, r.images);
     const bool reference = r.bits == 32;
     return {format("%u", r.bits),
             r.method,
@@ -144,7 +138,7 @@ inline std::string as_csv(const report& r) {
 
 inline std::string as_json(const report& r) {
     const auto object = [](const row& one) {
-        const auto [lo, hi] = wilson_interval(one.correct, one.images);
+        const auto [lo, hi] = nn::confidence_interval(one.correct, one.images);
         return nlohmann::ordered_json{
             {"method", one.method},
             {"bits", one.bits},

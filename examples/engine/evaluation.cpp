@@ -81,14 +81,6 @@ accuracy evaluate(const graph& net, const labelled_set& set, const evaluation_op
     return evaluate([&](const tensor& batch) { return run(net, batch); }, set, options);
 }
 
-std::pair<double, double> confidence_interval(std::size_t right, std::size_t samples, double z) {
-    if (samples == 0) return {0.0, 100.0};
-    const double n = static_cast<double>(samples), p = static_cast<double>(right) / n, zz = z * z / n;
-    const double centre = (p + zz / 2.0) / (1.0 + zz);
-    const double half = z / (1.0 + zz) * std::sqrt(p * (1.0 - p) / n + zz / (4.0 * n));
-    return {100.0 * std::max(0.0, centre - half), 100.0 * std::min(1.0, centre + half)};
-}
-
 double sign_test(std::size_t wins, std::size_t losses) {
     const double n = static_cast<double>(wins + losses);
     double tail = 0.0; // P[fewer of a fair coin's sides than seen], each term by logarithms: 2^-n alone may underflow

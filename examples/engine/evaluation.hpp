@@ -6,6 +6,8 @@
 #include "dataset.hpp"
 #include "graph.hpp"
 
+#include "../nn/confidence.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -46,8 +48,7 @@ private:
 accuracy evaluate(const network& net, const labelled_set& set, const evaluation_options& options = {});
 accuracy evaluate(const graph& net, const labelled_set& set, const evaluation_options& options = {});
 
-/// Wilson's interval (1927) of a share in percent; z = 1.96 is 95 % confidence.
-std::pair<double, double> confidence_interval(std::size_t right, std::size_t samples, double z = 1.959963984540054);
+using nn::confidence_interval;
 
 /// Two networks on the same samples.
 struct paired_difference {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "fake_quantization.hpp"
 
-#include "../quant/io/error.hpp"
+#include "../quant/require.hpp"
 
-#include <quant/message.hpp>
 #include <quant/quant.hpp>
 
 #include <algorithm>
@@ -20,8 +19,7 @@ using quant::tensor_statistics;
 void require(quant::status s, const layer& l) {
     if (!s)
         throw quant_tool::error(quant_tool::exit_code::data, {},
-                                "layer '" + quant_tool::printable(l.name) +
-                                    "': " + std::string(quant::message(s.code)) + " (" + s.argument + ")");
+                                "layer '" + quant_tool::printable(l.name) + "': " + quant_tool::text_of(s));
 }
 template <class T> T require(quant::result<T> r, const layer& l) {
     require(r.status(), l);

@@ -4,7 +4,7 @@
 #include "graph.hpp"
 
 #include "../onnx/model.hpp"
-#include "../quant/io/error.hpp"
+#include "../quant/require.hpp"
 
 #include <quant/message.hpp>
 #include <quant/packing.hpp>
@@ -217,7 +217,7 @@ void restore(const reader& r, std::span<const std::int64_t> values, std::span<co
     const auto [a, b, c, d] = extents;
     const quant::status s =
         quant::dequantize(quant::view(codes, a, b, c, d), quant::view(out.data, a, b, c, d), params, g);
-    if (!s) r.fail(std::string(quant::message(s.code)) + " (" + s.argument + ")");
+    if (!s) r.fail(quant_tool::text_of(s));
 }
 
 /// The floats behind a DequantizeLinear of a constant.
@@ -396,6 +396,17 @@ std::string origin_of(const origins& from, const onnx::NodeProto& node, int inpu
 }
 
 } // namespace
+
+bool moves_values(operation kind) {
+    switch (kind) {
+    case operation::max_pool:
+    case operation::flatten:
+    case operation::identity:
+    case operation::slice:
+    case operation::pad: return true;
+    default: return false;
+    }
+}
 
 std::string_view name_of(operation kind) {
     for (const auto& [name, k] : operators)

@@ -47,6 +47,8 @@ enum class operation : std::uint8_t {
     dequantize ///< codes to float
 };
 std::string_view name_of(operation kind);
+/// Whether an output is made of elements of the input (and zeros), so that it has the input's scale.
+bool moves_values(operation kind);
 
 /// One dimension of a Slice or of a Pad.
 struct cut {

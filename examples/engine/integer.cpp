@@ -3,10 +3,9 @@
 
 #include "integer.hpp"
 
-#include "../quant/io/error.hpp"
+#include "../quant/require.hpp"
 
 #include <quant/calibrate/bias_correction.hpp>
-#include <quant/message.hpp>
 #include <quant/packing.hpp>
 #include <quant/requantize.hpp>
 #include <quant/uniform.hpp>
@@ -25,11 +24,7 @@ namespace {
 using extents = std::vector<std::size_t>;
 using accumulators = std::vector<std::int32_t>;
 
-void require(quant::status s, const std::string& layer) {
-    if (!s)
-        throw quant_tool::error(quant_tool::exit_code::data, {}, layer,
-                                std::string(quant::message(s.code)) + " (" + s.argument + ")");
-}
+using quant_tool::require;
 
 /// Calls f with bytes as the codes they are.
 template <class F> void with_codes(quant::code_format format, std::span<std::uint8_t> bytes, F f) {

@@ -3,11 +3,10 @@
 
 #include "integer.hpp"
 
-#include "../quant/io/error.hpp"
+#include "../quant/require.hpp"
 
 #include <quant/aciq.hpp>
 #include <quant/calibration.hpp>
-#include <quant/message.hpp>
 #include <quant/per_channel.hpp>
 
 #include <algorithm>
@@ -63,23 +62,7 @@ observations observe(const graph& net, const labelled_set& set, std::size_t samp
 
 namespace {
 
-void require(quant::status s, const std::string& layer) {
-    if (!s)
-        throw quant_tool::error(quant_tool::exit_code::data, {}, layer,
-                                std::string(quant::message(s.code)) + " (" + s.argument + ")");
-}
-
-/// Whether a layer's output has the scale of its input.
-bool keeps_scale(operation kind) {
-    switch (kind) {
-    case operation::max_pool:
-    case operation::flatten:
-    case operation::identity:
-    case operation::slice:
-    case operation::pad: return true;
-    default: return false;
-    }
-}
+using quant_tool::require;
 
 quant::quantized_tensor quantized_weight(const layer& l, unsigned bits, const integer_settings& s) {
     const auto quantized = [&](const auto& scheme) {
@@ -127,7 +110,7 @@ integer_parameters choose_parameters(const graph& net, const observations& seen,
                                            : quant::quantized_tensor{});
         classified = classified || (l.has_weight() && &l == &*last);
         if (replaced[i]) continue;
-        if (keeps_scale(l.kind)) {
+        if (moves_values(l.kind)) {
             p.values[l.output] = p.values[l.inputs[0]];
             continue;
         }

@@ -3,9 +3,8 @@
 
 #include "graph.hpp"
 
-#include "../quant/io/error.hpp"
+#include "../quant/require.hpp"
 
-#include <quant/message.hpp>
 #include <quant/uniform.hpp>
 
 #include <algorithm>
@@ -243,7 +242,7 @@ template <class Code> void convert(const layer& l, tensor& x) {
     const auto view = quant::view(codes, outer, own, inner);
     const quant::status s = l.kind == operation::quantize ? quant::quantize(floats, view, l.params, g)
                                                           : quant::dequantize(view, floats, l.params, g);
-    if (!s) fail(l, std::string(quant::message(s.code)) + " (" + s.argument + ")");
+    if (!s) fail(l, quant_tool::text_of(s));
     if (l.kind == operation::quantize) std::copy(codes.begin(), codes.end(), x.data.begin());
 }
 

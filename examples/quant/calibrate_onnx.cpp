@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "calibrate_onnx.hpp"
 
-#include "../engine/dataset.hpp"
-#include "../engine/graph.hpp"
 #include "calibration_state.hpp"
 #include "io/atomic_file.hpp"
+#include "network_inputs.hpp"
 #include "report.hpp"
 #include "threads.hpp"
 
@@ -19,10 +18,7 @@ namespace quant_tool {
 namespace {
 
 bool only_moves(engine::operation kind) {
-    using engine::operation;
-    return kind == operation::max_pool || kind == operation::flatten || kind == operation::identity ||
-           kind == operation::slice || kind == operation::pad || kind == operation::quantize ||
-           kind == operation::dequantize;
+    return engine::moves_values(kind) || kind == engine::operation::quantize || kind == engine::operation::dequantize;
 }
 
 /// A batch per thread at a time, merged in their order: the same result for any number of threads, in one go or in several.
@@ -85,15 +81,7 @@ std::vector<observed_value> observe(const engine::graph& net, const engine::labe
 
 calibration calibrate(const quant_onnx::model& model, const quantize_command& o) {
     const auto net = engine::load(model);
-    const auto& shape = net.shapes[net.input];
-    const auto set =
-        engine::open_set(o.calibrate, {}, shape.back(), engine::preprocessing_named(o.calibrate_preprocess), o.threads);
-    if (set.sample_shape.size() != shape.size() - 1 ||
-        !std::equal(shape.begin() + 1, shape.end(), set.sample_shape.begin())) {
-        throw error(exit_code::input, o.calibrate,
-                    "its samples are " + shape_text({set.sample_shape.begin(), set.sample_shape.end()}) +
-                        ", the model is for " + shape_text({shape.begin() + 1, shape.end()}));
-    }
+    const auto set = open_inputs(net, o.calibrate, {}, o.calibrate_preprocess, o.threads);
     for (const auto& r : set.rejected) {
         std::cerr << "quant: note: left out, does not decode: " << printable(r.name) << '\n';
     }

@@ -5,6 +5,7 @@
 #include "../onnx/fold.hpp"
 #include "commands.hpp"
 #include "html_report.hpp"
+#include "network_inputs.hpp"
 #include "report.hpp"
 
 #include <algorithm>
@@ -28,14 +29,7 @@ engine::graph load_network(const std::string& path) {
 
 run_on_set open_for(const engine::graph& net, const std::string& inputs, const std::string& labels,
                     const std::string& preprocess, std::size_t most, unsigned threads) {
-    const auto& shape = net.shapes[net.input];
-    run_on_set out{engine::open_set(inputs, labels, shape.back(), engine::preprocessing_named(preprocess), threads)};
-    if (out.set.sample_shape.size() != shape.size() - 1 ||
-        !std::equal(shape.begin() + 1, shape.end(), out.set.sample_shape.begin())) {
-        throw error(exit_code::input, inputs,
-                    "its samples are " + shape_text({out.set.sample_shape.begin(), out.set.sample_shape.end()}) +
-                        ", the model is for " + shape_text({shape.begin() + 1, shape.end()}));
-    }
+    run_on_set out{open_inputs(net, inputs, labels, preprocess, threads)};
     out.samples = most == 0 ? out.set.size : std::min(most, out.set.size);
     return out;
 }
