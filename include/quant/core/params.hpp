@@ -46,14 +46,16 @@ QUANT_INLINE constexpr bool is_finite(double x) noexcept {
     return x - x == 0; // inf - inf and NaN - NaN are NaN
 }
 
-/// Nearest integer, ties to even, of |x| < 2^31; without libm, so that it is constexpr everywhere.
-QUANT_INLINE constexpr std::int32_t round_to_int(double x) noexcept {
-    auto i = static_cast<std::int32_t>(x);
+/// Nearest integer, ties to even, of what fits Integer; without libm, so that it is constexpr everywhere.
+template <class Integer = std::int32_t> QUANT_INLINE constexpr Integer round_to_int(double x) noexcept {
+    auto i = static_cast<Integer>(x);
     const double fraction = x - static_cast<double>(i);
     if (fraction > 0.5 || (fraction == 0.5 && (i & 1) != 0)) ++i;
     if (fraction < -0.5 || (fraction == -0.5 && (i & 1) != 0)) --i;
     return i;
 }
+
+QUANT_INLINE constexpr bool is_legal_scale(float scale) noexcept { return scale >= min_scale && scale <= max_scale; }
 
 /// The double scale as a legal float scale; 0 stands for "counts as a zero range".
 QUANT_INLINE constexpr result<float> legal_scale(double scale) noexcept {
@@ -67,7 +69,7 @@ QUANT_INLINE constexpr result<float> legal_scale(double scale) noexcept {
 /// ok when the format is legal, the scale lies in [2^-100, 2^100] and the zero point within the codes.
 [[nodiscard]] QUANT_INLINE constexpr status validate(const affine_params& params) noexcept {
     if (const status s = validate(params.format); !s) return s;
-    if (!(params.scale >= min_scale && params.scale <= max_scale)) return {errc::invalid_scale, "params.scale"};
+    if (!core_detail::is_legal_scale(params.scale)) return {errc::invalid_scale, "params.scale"};
     if (params.zero_point < params.format.qmin() || params.zero_point > params.format.qmax())
         return {errc::invalid_zero_point, "params.zero_point"};
     return {};

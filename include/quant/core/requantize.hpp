@@ -122,11 +122,17 @@ QUANT_BEGIN_TARGET
     return {output.format, output.zero_point, quantize_one(real.lo, output), quantize_one(real.hi, output)};
 }
 
+namespace detail {
+/// Cut to int32.
+[[nodiscard]] QUANT_INLINE constexpr std::int32_t saturated(std::int64_t v) noexcept {
+    constexpr std::int64_t lo = std::numeric_limits<std::int32_t>::min(), hi = std::numeric_limits<std::int32_t>::max();
+    return static_cast<std::int32_t>(v < lo ? lo : (v > hi ? hi : v));
+}
+} // namespace detail
+
 /// a + b, cut to int32.
 [[nodiscard]] QUANT_INLINE constexpr std::int32_t saturating_sum(std::int32_t a, std::int32_t b) noexcept {
-    constexpr std::int64_t lo = std::numeric_limits<std::int32_t>::min(), hi = std::numeric_limits<std::int32_t>::max();
-    const std::int64_t sum = std::int64_t{a} + b;
-    return static_cast<std::int32_t>(sum < lo ? lo : (sum > hi ? hi : sum));
+    return detail::saturated(std::int64_t{a} + b);
 }
 
 /// gemmlowp's SaturatingRoundingDoublingHighMul: a * b / 2^31 to the nearest integer, ties up; the one product that does not fit,
@@ -152,16 +158,14 @@ QUANT_BEGIN_TARGET
 /// to the left carries past int32 saturates here. rule: double_rounding or single_rounding.
 [[nodiscard]] QUANT_INLINE constexpr std::int32_t scaled_steps(std::int32_t a, const quantized_multiplier& multiplier,
                                                                requantization rule) noexcept {
-    constexpr std::int64_t lo = std::numeric_limits<std::int32_t>::min(), hi = std::numeric_limits<std::int32_t>::max();
-    const auto saturated = [](std::int64_t v) { return static_cast<std::int32_t>(v < lo ? lo : (v > hi ? hi : v)); };
     const std::int32_t shift = multiplier.shift;
     if (rule == requantization::single_rounding) {
         const std::int64_t product = std::int64_t{a} * multiplier.mantissa; // at most 2^62
         const std::int64_t half = std::int64_t{1} << (30 - shift);
-        return saturated((product + half) >> (31 - shift));
+        return detail::saturated((product + half) >> (31 - shift));
     }
     const std::int32_t left = shift > 0 ? shift : 0;
-    const std::int32_t shifted = saturated(std::int64_t{a} * (std::int64_t{1} << left));
+    const std::int32_t shifted = detail::saturated(std::int64_t{a} * (std::int64_t{1} << left));
     const std::int32_t high = saturating_rounding_doubling_high_mul(shifted, multiplier.mantissa);
     return rounding_divide_by_pot(high, left - shift);
 }

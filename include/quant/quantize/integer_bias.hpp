@@ -101,12 +101,7 @@ template <std::size_t Rank, class Zero>
                 product = static_cast<std::uint32_t>(zero) * static_cast<std::uint32_t>(input_sums[position]);
             } else {
                 const double exact = simd::rounded(zero * input_sums[position]); // below 2^52
-                auto whole = static_cast<std::int64_t>(exact);
-                const double rest = exact - static_cast<double>(whole);
-                const bool odd = (whole & 1) != 0;
-                if (rest > 0.5 || (rest == 0.5 && odd)) ++whole;
-                if (rest < -0.5 || (rest == -0.5 && odd)) --whole;
-                product = static_cast<std::uint32_t>(static_cast<std::uint64_t>(whole));
+                product = static_cast<std::uint32_t>(core_detail::round_to_int<std::int64_t>(exact));
             }
             a = static_cast<std::int32_t>(static_cast<std::uint32_t>(a) - product);
         });
@@ -130,10 +125,9 @@ template <viewable Bias, destination IntegerBias>
     const auto from = detail::view_const(bias);
     const auto to = v0_1::view(integer_bias);
     static_assert(decltype(from)::rank == 1 && decltype(to)::rank == 1, "quant::quantize_bias: one bias per channel");
-    const auto legal = [](float scale) { return scale >= min_scale && scale <= max_scale; };
-    if (!legal(input_scale)) return status{errc::invalid_scale, "input_scale"};
+    if (!core_detail::is_legal_scale(input_scale)) return status{errc::invalid_scale, "input_scale"};
     for (const float scale : weight_scales)
-        if (!legal(scale)) return status{errc::invalid_scale, "weight_scales"};
+        if (!core_detail::is_legal_scale(scale)) return status{errc::invalid_scale, "weight_scales"};
     if (weight_scales.size() != 1 && weight_scales.size() != from.size())
         return status{errc::shape_mismatch, "weight_scales"};
     if (to.size() != from.size()) return status{errc::shape_mismatch, "integer_bias"};

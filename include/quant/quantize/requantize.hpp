@@ -165,12 +165,11 @@ template <code_storage Code, std::size_t Rank, std::size_t DstRank, class Multip
 template <class Put>
 [[nodiscard]] inline status each_multiplier(float input_scale, std::span<const float> weight_scales, float output_scale,
                                             std::size_t room, Put put) noexcept {
-    const auto legal = [](float scale) { return scale >= min_scale && scale <= max_scale; };
     if (room != weight_scales.size()) return {errc::shape_mismatch, "multipliers"};
-    if (!legal(input_scale)) return {errc::invalid_scale, "input_scale"};
-    if (!legal(output_scale)) return {errc::invalid_scale, "output_scale"};
+    if (!core_detail::is_legal_scale(input_scale)) return {errc::invalid_scale, "input_scale"};
+    if (!core_detail::is_legal_scale(output_scale)) return {errc::invalid_scale, "output_scale"};
     for (const float scale : weight_scales)
-        if (!legal(scale)) return {errc::invalid_scale, "weight_scales"};
+        if (!core_detail::is_legal_scale(scale)) return {errc::invalid_scale, "weight_scales"};
     for (std::size_t c = 0; c < room; ++c)
         if (const status s = put(c, accumulator_multiplier(input_scale, weight_scales[c], output_scale)); !s) return s;
     return {};

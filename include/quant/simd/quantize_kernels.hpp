@@ -406,8 +406,8 @@ inline void in_padded_step(const In* from, Out* to, std::size_t n, std::size_t f
 
 /// Runs `batches(arch, stream, from, to, count, first, rows)` over n elements of every row in whole steps, what is left over by
 /// narrower architectures (Narrows), the last few through padded copies. `first` is the position of the first element; the
-/// function returns how many it has done. Streaming (Streams, and if asked to) starts at the first aligned address; the elements before it go through padded
-/// copies: an ordinary store to a line that is streamed later costs a trip to memory and back.
+/// function returns how many it has done. Streaming (Streams, and if asked to) starts at the first aligned address; the elements before
+/// it go through padded copies: an ordinary store to a line that is streamed later costs a trip to memory and back.
 template <class Arch, bool Narrows, bool Streams, class In, class Out, class F>
 QUANT_INLINE void in_whole_steps(const In* from, Out* to, std::size_t n, std::size_t first, const run_rows& rows,
                                  [[maybe_unused]] bool stream, F&& batches) noexcept {
