@@ -8,6 +8,15 @@
 
 namespace test {
 
+// g++ says so by a macro, clang by a feature.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool sanitized = __has_feature(address_sanitizer);
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 template <class List> struct as_tuple;
 template <class... Arch> struct as_tuple<quant::arch::list<Arch...>> { using type = std::tuple<Arch...>; };
 #if defined(QUANT_TEST_NATIVE_ARCH_ONLY)

@@ -131,7 +131,8 @@ TEST_CASE("packing follows the bit order and unpacking is its inverse, at every 
         for (std::size_t n = 0; n <= 17; ++n) {
             if (bits <= 8) {
                 wrong += mistakes<std::int8_t, std::uint8_t>(s, n) + mistakes<std::uint8_t, std::uint8_t>(u, n);
-                wrong += mistakes<std::int8_t, std::byte>(s, n) + mistakes<std::uint8_t, std::byte>(u, n);
+                if constexpr (!test::sanitized)
+                    wrong += mistakes<std::int8_t, std::byte>(s, n) + mistakes<std::uint8_t, std::byte>(u, n);
             }
             if (bits <= 7) wrong += mistakes<std::int8_t, std::uint8_t>(u, n);
             wrong += mistakes<std::int16_t, std::uint8_t>(s, n) + mistakes<std::uint16_t, std::byte>(u, n);

@@ -301,11 +301,7 @@ namespace {
 
 /// Runs of every length at odd addresses, with one multiplier and with one per element, with and without bias.
 template <class Arch, class Multiplier, class Code> int kernel_mistakes(requantization rule, bool halved) {
-#if defined(__SANITIZE_ADDRESS__)
-    constexpr std::size_t stride = 7;
-#else
-    constexpr std::size_t stride = 1;
-#endif
+    constexpr std::size_t stride = test::sanitized ? 7 : 1;
     constexpr std::size_t most = 2 * quant::simd::widest_step + 3, channels = 29;
     const std::vector<std::int32_t> source = accumulators(most + 3, 11), bias = accumulators(channels * 2, 12);
     std::vector<Multiplier> m(channels * 2);
@@ -356,9 +352,8 @@ TEMPLATE_LIST_TEST_CASE("requantize: kernels give the definition's codes", "[req
         CHECK(kernel_mistakes<TestType, float, std::int8_t>(requantization::float_multiplier, halved) == 0);
         CHECK(kernel_mistakes<TestType, quantized_multiplier, std::uint8_t>(twice, halved) == 0);
         CHECK(kernel_mistakes<TestType, quantized_multiplier, std::uint16_t>(once, halved) == 0);
-#if !defined(__SANITIZE_ADDRESS__)
-        CHECK(kernel_mistakes<TestType, float, std::int16_t>(requantization::float_multiplier, halved) == 0);
-#endif
+        if constexpr (!test::sanitized)
+            CHECK(kernel_mistakes<TestType, float, std::int16_t>(requantization::float_multiplier, halved) == 0);
     }
 }
 

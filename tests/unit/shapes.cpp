@@ -38,11 +38,7 @@ namespace {
 
 // A sanitizer's build takes minutes and its runs seconds: one code type of each size, the ranks up to 3 and the highest one, fewer
 // rounds and sizes. What is read and written where is the same.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
+using test::sanitized;
 template <class Code>
 using tested = std::conditional_t<!sanitized, Code, std::conditional_t<sizeof(Code) == 1, std::int8_t, std::uint16_t>>;
 constexpr std::size_t tested_rank(std::size_t full) { return sanitized && full > 3 ? 8 : full; }
