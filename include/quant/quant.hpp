@@ -17,6 +17,7 @@
 #include <quant/message.hpp>
 #include <quant/packing.hpp>
 #include <quant/per_channel.hpp>
+#include <quant/products.hpp>
 #include <quant/requantize.hpp>
 #include <quant/uniform.hpp>
 #include <quant/version.hpp>

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+// Matrix products of codes: weights times activations of 8 bits. Layer 4 (quantize).
+//
+//   std::int32_t sum;      quant::dot(a, b)                                              // result<std::int32_t>
+//   y[r] = Σ w[r, c] x[c]  quant::gemv(w, x, y)                                          // exact, int32
+//   … * rows[r] * x        quant::gemv(w, x, y, quant::row_scales{scales, x_scale})      // float
+//   … groups of 32         quant::gemv(w, x, y, quant::group_scales{scales, x_scale})    // float
+//   y[b, r], x[b, c]       quant::gemm(w, x, y, …)                                       // a few rows of activations
+//
+// w is a matrix view of std::int8_t, or quant::int4_matrix: the dense stream of core/packing.hpp with signed 4-bit codes, as
+// quantize_groups and quantize_packed write it. Codes mean scale * code; a zero point of the activations is the caller's, through
+// the terms of quant/requantize.hpp. Sums are exact: what could leave int32 is refused by its number of columns.
+// Sources and destinations must not overlap.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <quant/core/status.hpp>
+#include <quant/core/tensor_view.hpp>
+#include <quant/simd/product_kernels.hpp>
+#include <span>
+#include <type_traits>
+
+QUANT_BEGIN_NAMESPACE
+
+/// Signed 4-bit codes [rows, cols], dense, the first of a pair in the low half of a byte. Rows begin on a byte: cols is even.
+struct int4_matrix {
+    std::span<const std::byte> bytes;
+    std::size_t rows = 0, cols = 0;
+};
+
+/// y = float(sum) * rows[r] * x, in this order, each product rounded to float. Exactness: bit-exact.
+struct row_scales {
+    std::span<const float> rows;
+    float x = 1;
+};
+
+/// A scale per group of 32 columns, [rows, ceil(cols / 32)], and one of the activations. Group sums are exact; their products with
+/// the scales add up in four lanes, group g in lane g mod 4, y = ((L0 + L2) + (L1 + L3)) * x, all in float. Exactness: bit-exact.
+struct group_scales {
+    std::span<const float> groups;
+    float x = 1;
+};
+
+QUANT_END_NAMESPACE
+
+QUANT_BEGIN_TARGET
+namespace detail {
+
+/// The most columns whose sum of products fits int32, whatever the codes are.
+inline constexpr std::size_t most_byte_cols = 131071, most_nibble_cols = 2097151;
+
+/// Weights as the kernels take them.
+struct weight_rows {
+    const std::uint8_t* data = nullptr;
+    std::size_t rows = 0, cols = 0, stride = 0;
+    bool nibbles = false;
+};
+template <class W> [[nodiscard]] inline result<weight_rows> weights_of(const W& w) noexcept {
+    if constexpr (std::same_as<W, int4_matrix>) {
+        if (w.cols % 2 != 0) return status{errc::invalid_argument, "w.cols"};
+        if (w.cols > most_nibble_cols) return status{errc::invalid_argument, "w.cols"};
+        if (w.cols != 0 && w.rows > static_cast<std::size_t>(-1) / w.cols) return status{errc::shape_mismatch, "w"};
+        if (w.bytes.size() < w.rows * (w.cols / 2)) return status{errc::buffer_too_small, "w.bytes"};
+        return weight_rows{reinterpret_cast<const std::uint8_t*>(w.bytes.data()), w.rows, w.cols, w.cols / 2, true};
+    } else {
+        const auto v = v0_1::view(w);
+        static_assert(decltype(v)::rank == 2 && std::same_as<typename decltype(v)::value_type, std::int8_t>,
+                      "quant::gemv: weights are a matrix view of std::int8_t or an int4_matrix");
+        if (v.extent(1) > most_byte_cols) return status{errc::invalid_argument, "w"};
+        if (v.extent(1) > 1 && v.stride(1) != 1) return status{errc::invalid_stride, "w"};
+        return weight_rows{reinterpret_cast<const std::uint8_t*>(v.data()), v.extent(0), v.extent(1), v.stride(0)};
+    }
+}
+
+/// Weights, activations [batch, cols] and results [batch, rows] that fit each other.
+template <class W, class Y>
+[[nodiscard]] inline result<simd::product_shape> check_product(const result<weight_rows>& w,
+                                                               const tensor_view<const std::int8_t, 2>& x,
+                                                               const tensor_view<Y, 2>& y) noexcept {
+    if (!w) return w.status();
+    if (x.extent(1) != w->cols) return status{errc::shape_mismatch, "x"};
+    if (y.extent(1) != w->rows || y.extent(0) != x.extent(0)) return status{errc::shape_mismatch, "y"};
+    if (x.extent(1) > 1 && x.stride(1) != 1) return status{errc::invalid_stride, "x"};
+    if (y.extent(1) > 1 && y.stride(1) != 1) return status{errc::invalid_stride, "y"};
+    return simd::product_shape{w->rows, w->cols, x.extent(0), w->stride, x.stride(0), y.stride(0)};
+}
+
+inline void integer_product(const weight_rows& w, const std::int8_t* x, std::int32_t* y,
+                            const simd::product_shape& s) noexcept {
+    if (w.nibbles)
+        simd::nibble_product(w.data, x, y, s);
+    else
+        simd::byte_product(reinterpret_cast<const std::int8_t*>(w.data), x, y, s);
+}
+
+template <class W>
+[[nodiscard]] inline status product_views(const W& weights, const tensor_view<const std::int8_t, 2>& x,
+                                          const tensor_view<std::int32_t, 2>& y) noexcept {
+    const auto w = weights_of(weights);
+    const auto shape = check_product<W>(w, x, y);
+    if (!shape) return shape.status();
+    integer_product(*w, x.data(), y.data(), *shape);
+    return {};
+}
+template <class W>
+[[nodiscard]] inline status product_views(const W& weights, const tensor_view<const std::int8_t, 2>& x,
+                                          const tensor_view<float, 2>& y, const row_scales& scales) noexcept {
+    const auto w = weights_of(weights);
+    const auto shape = check_product<W>(w, x, y);
+    if (!shape) return shape.status();
+    if (scales.rows.size() != w->rows) return {errc::shape_mismatch, "scales.rows"};
+    constexpr std::size_t rows = 256, batch = 4; // sums on the stack
+    std::int32_t sums[batch * rows];
+    for (std::size_t r = 0; r < w->rows; r += rows)
+        for (std::size_t b = 0; b < x.extent(0); b += batch) {
+            simd::product_shape part = *shape;
+            part.rows = w->rows - r < rows ? w->rows - r : rows;
+            part.batch = x.extent(0) - b < batch ? x.extent(0) - b : batch;
+            part.y_stride = rows;
+            weight_rows own = *w;
+            own.data += r * w->stride;
+            integer_product(own, x.data() + b * part.x_stride, sums, part);
+            for (std::size_t k = 0; k < part.batch; ++k)
+                for (std::size_t i = 0; i < part.rows; ++i)
+                    y.data()[(b + k) * y.stride(0) + r + i] =
+                        static_cast<float>(sums[k * rows + i]) * scales.rows[r + i] * scales.x;
+        }
+    return {};
+}
+template <class W>
+[[nodiscard]] inline status product_views(const W& weights, const tensor_view<const std::int8_t, 2>& x,
+                                          const tensor_view<float, 2>& y, const group_scales& scales) noexcept {
+    const auto w = weights_of(weights);
+    const auto shape = check_product<W>(w, x, y);
+    if (!shape) return shape.status();
+    const std::size_t groups = w->cols / simd::dot_group + (w->cols % simd::dot_group != 0 ? 1 : 0);
+    if (scales.groups.size() != w->rows * groups) return {errc::shape_mismatch, "scales.groups"};
+    simd::group_product(w->data, scales.groups.data(), x.data(), scales.x, y.data(), *shape,
+                        std::bool_constant<std::same_as<W, int4_matrix>>{});
+    return {};
+}
+
+template <std::size_t Rank, class X> [[nodiscard]] inline auto activations(const X& x) noexcept {
+    const auto v = v0_1::view(x);
+    static_assert(decltype(v)::rank == Rank && std::same_as<typename decltype(v)::value_type, std::int8_t>,
+                  "quant: activations are std::int8_t, one row for gemv, [batch, cols] for gemm");
+    if constexpr (Rank == 1)
+        return tensor_view<const std::int8_t, 2>(v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)});
+    else
+        return tensor_view<const std::int8_t, 2>(v.data(), v.extents(), v.strides());
+}
+template <std::size_t Rank, class Y> [[nodiscard]] inline auto results(Y& y) noexcept {
+    const auto v = v0_1::view(y);
+    using element = typename decltype(v)::element_type;
+    static_assert(decltype(v)::rank == Rank && (std::same_as<element, std::int32_t> || std::same_as<element, float>),
+                  "quant: results are std::int32_t, or float with scales; one row for gemv, [batch, rows] for gemm");
+    if constexpr (Rank == 1)
+        return tensor_view<element, 2>(v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)});
+    else
+        return v;
+}
+
+} // namespace detail
+
+/// The sum of a[i] * b[i]. Errors: shape_mismatch, invalid_stride, invalid_argument above 131071 elements.
+template <class A, class B> [[nodiscard]] inline result<std::int32_t> dot(const A& a, const B& b) noexcept {
+    const auto left = detail::activations<1>(a);
+    std::int32_t sum = 0;
+    const status s = detail::product_views(left, detail::activations<1>(b), tensor_view<std::int32_t, 2>(&sum, {1, 1}));
+    if (!s) return s;
+    return sum;
+}
+
+/// y[r] = Σ w[r, c] * x[c], in int32, or in float with row_scales or group_scales.
+/// w [rows, cols]   x [cols]   y [rows]   elements of a row next to each other, any distance between rows of w
+/// Errors: shape_mismatch, invalid_stride, buffer_too_small, invalid_argument (columns whose sum might leave int32: above 131071 of
+/// 8 bits, 2097151 of 4; an odd number of 4-bit columns). Exactness: bit-exact. Complexity: one pass over w, no allocation.
+template <class W, class X, class Y, class... Scales>
+    requires(sizeof...(Scales) <= 1)
+[[nodiscard]] inline status gemv(const W& w, const X& x, Y&& y, const Scales&... scales) noexcept {
+    return detail::product_views(w, detail::activations<1>(x), detail::results<1>(y), scales...);
+}
+
+/// y[b, r] = Σ w[r, c] * x[b, c]: a layer applied to a small batch. The same results as gemv for every row of x.
+template <class W, class X, class Y, class... Scales>
+    requires(sizeof...(Scales) <= 1)
+[[nodiscard]] inline status gemm(const W& w, const X& x, Y&& y, const Scales&... scales) noexcept {
+    return detail::product_views(w, detail::activations<2>(x), detail::results<2>(y), scales...);
+}
+
+QUANT_END_TARGET
