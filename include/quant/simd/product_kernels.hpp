@@ -30,7 +30,6 @@ struct product_shape {
 
 namespace detail {
 
-#if QUANT_HAS_XSIMD
 template <class Arch> using dot_unit_t = dot_unit<dot_units_of<Arch>()>;
 
 /// Four rows of bytes times Batch rows of activations. n is a multiple of the unit's step, except that with `tails` the last step
@@ -97,7 +96,6 @@ inline void byte_columns(const std::int8_t* w, const std::int8_t* x, std::int32_
                                                                       static_cast<std::uint32_t>(offset[b]));
     }
 }
-#endif
 
 /// The activations of columns first … first + n as 4-bit or 8-bit weights want them.
 template <class Arch, bool Nibbles>
