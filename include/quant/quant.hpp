@@ -11,6 +11,7 @@
 #include <quant/bit_planes.hpp>
 #include <quant/calibration.hpp>
 #include <quant/core.hpp>
+#include <quant/csq.hpp>
 #include <quant/dynamic.hpp>
 #include <quant/equalization.hpp>
 #include <quant/groups.hpp>

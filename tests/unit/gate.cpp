@@ -216,16 +216,17 @@ TEST_CASE("budgets weigh elements or layers, and push toward the target") {
     CHECK(std::abs(shares - 3) < 1e-14); // a mean of 1 over the layers that have elements
     CHECK((quant::budget_share(layers, 2, per_element) == 0 && quant::budget_share(layers, 0, per_layer) == 1));
     // The sign of the pressure is the sign of the excess; exactly zero on target.
-    CHECK(*quant::budget_pressure(layers, 0, {.target_bits = 2}, 8, 1.0) > 0);
-    CHECK(*quant::budget_pressure(layers, 0, {.target_bits = 4}, 8, 1.0) < 0);
+    CHECK(*quant::budget_pressure(layers, 0, {.target_bits = 2}, 8) > 0);
+    CHECK(*quant::budget_pressure(layers, 0, {.target_bits = 4}, 8) < 0);
     const std::array<quant::layer_bits, 2> even{{{10, 4}, {10, 2}}};
-    CHECK(*quant::budget_pressure(even, 0, {.target_bits = 3}, 8, 1.0) == 0);
-    CHECK(std::abs(*quant::budget_pressure(layers, 1, {.target_bits = 3}, 8, 2.0) - 2 * 0.2 / 8 * 0.9) < 1e-14);
+    CHECK(*quant::budget_pressure(even, 0, {.target_bits = 3}, 8) == 0);
+    CHECK(std::abs(*quant::budget_pressure(layers, 1, {.target_bits = 3, .strength = 2}, 8) - 2 * 0.2 / 8 * 0.9) <
+          1e-14);
     for (const double bad : {0.9, 8.1, -1.0, std::nan("")}) {
-        const auto s = quant::budget_pressure(layers, 0, {.target_bits = bad}, 8, 1.0).status();
+        const auto s = quant::budget_pressure(layers, 0, {.target_bits = bad}, 8).status();
         CHECK((s.code == errc::budget_infeasible && std::strcmp(s.argument, "budget.target_bits") == 0));
     }
-    CHECK(quant::budget_pressure(layers, 0, {}, 8, -1.0).status().code == errc::invalid_argument);
+    CHECK(quant::budget_pressure(layers, 0, {.strength = -1}, 8).status().code == errc::invalid_argument);
     CHECK(quant::mean_bits({}).status().code == errc::no_data);
     CHECK(quant::mean_bits(std::array<quant::layer_bits, 1>{}).status().code == errc::no_data);
 }

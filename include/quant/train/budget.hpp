@@ -30,19 +30,24 @@ enum class budget_weighting : std::uint8_t {
     per_layer,   ///< every layer counts the same
 };
 
-/// The average width to reach.
+/// The average width to reach, and how hard to push: `strength` stands before the term that joins the loss.
 struct bit_budget {
     double target_bits = 4;
+    double strength = 1;
     budget_weighting weighting = budget_weighting::per_element;
 };
 
 QUANT_END_NAMESPACE
 QUANT_BEGIN_TARGET
 
-/// ok for 1 <= target_bits <= most_bits. Errors: budget_infeasible "budget.target_bits".
+/// ok for 1 <= target_bits <= most_bits and a strength that is finite and not negative. Errors: budget_infeasible
+/// "budget.target_bits", invalid_argument "budget.strength".
 [[nodiscard]] inline status validate(const bit_budget& budget, double most_bits) noexcept {
-    if (budget.target_bits >= 1 && budget.target_bits <= most_bits) return {};
-    return {errc::budget_infeasible, "budget.target_bits"};
+    if (!(budget.target_bits >= 1 && budget.target_bits <= most_bits))
+        return {errc::budget_infeasible, "budget.target_bits"};
+    if (!(budget.strength >= 0 && core_detail::is_finite(budget.strength)))
+        return {errc::invalid_argument, "budget.strength"};
+    return {};
 }
 
 /// Mean bits of the layers. Errors: no_data "layers" (no layer has an element).
@@ -85,16 +90,14 @@ QUANT_BEGIN_TARGET
 
 /// rho_l = strength (average - target) / planes kappa_l: what the budget adds to the derivative of the loss by an open plane of layer l.
 /// Positive closes planes, negative opens them, exactly zero on target.
-/// Errors: no_data "layers", budget_infeasible "budget.target_bits" (below 1 or above planes), invalid_argument "strength" (negative
-/// or not finite). Precondition: l < layers.size().
+/// Errors: no_data "layers", budget_infeasible "budget.target_bits" (below 1 or above planes), invalid_argument "budget.strength"
+/// (negative or not finite). Precondition: l < layers.size().
 [[nodiscard]] inline result<double> budget_pressure(std::span<const layer_bits> layers, std::size_t l,
-                                                    const bit_budget& budget, std::size_t planes,
-                                                    double strength) noexcept {
+                                                    const bit_budget& budget, std::size_t planes) noexcept {
     if (const status s = validate(budget, static_cast<double>(planes)); !s) return s;
-    if (!(strength >= 0 && core_detail::is_finite(strength))) return status{errc::invalid_argument, "strength"};
     const auto excess = budget_excess(layers, budget);
     if (!excess) return excess.status();
-    return strength * (*excess / static_cast<double>(planes)) * budget_share(layers, l, budget.weighting);
+    return budget.strength * (*excess / static_cast<double>(planes)) * budget_share(layers, l, budget.weighting);
 }
 
 QUANT_END_TARGET
