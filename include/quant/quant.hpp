@@ -9,6 +9,7 @@
 #include <quant/bias_correction.hpp>
 #include <quant/bit_allocation.hpp>
 #include <quant/bit_planes.hpp>
+#include <quant/bsq.hpp>
 #include <quant/calibration.hpp>
 #include <quant/core.hpp>
 #include <quant/csq.hpp>

@@ -31,6 +31,7 @@
 #include <quant/core/tensor_view.hpp>
 #include <quant/simd/csq_kernels.hpp>
 #include <quant/train/budget.hpp>
+#include <quant/train/fixed_planes.hpp>
 #include <quant/train/gate.hpp>
 #include <quant/train/schedule.hpp>
 #include <span>
@@ -72,21 +73,6 @@ struct gate_options {
 struct init_options {
     double logit = 1;        ///< m0: +m0 for a bit that is set, -m0 for one that is not
     double mask_logit = 0.5; ///< m_B0; the published code has 0
-};
-
-/// What became of a layer when it was hardened. A plane is one digit of {-1, 0, 1}; bit b stands for the plane of value 2^b of the codes.
-struct hardened {
-    std::uint32_t planes = 0;    ///< planes in which some code has a digit
-    std::uint32_t magnitude = 0; ///< bits that some |code| has; the same unless the planes have gaps
-    int stripped = 0;            ///< empty lowest planes that became a factor 2 of the scale each
-    double scale = 1;            ///< of a layer with one scale: real value of one code step
-    std::uint64_t cancelled = 0; ///< digits with both bits set, which mean 0
-    std::size_t weights = 0;
-
-    /// For mean_bits and budgets: the nominal planes, without the sign.
-    [[nodiscard]] QUANT_INLINE constexpr layer_bits bits() const noexcept {
-        return {weights, static_cast<double>(std::popcount(planes))};
-    }
 };
 
 inline namespace QUANT_TARGET_TAG {
@@ -150,17 +136,6 @@ template <class T>
 }
 [[nodiscard]] inline double plane_value(std::size_t b) noexcept { return static_cast<double>(std::uint32_t{1} << b); }
 
-/// f(first, count, row) for the stretches of [at, at + count) that belong to one row.
-template <class F>
-inline void for_each_row(std::size_t at, std::size_t count, std::size_t row_length, const F& f) noexcept {
-    for (std::size_t done = 0; done < count;) {
-        const std::size_t row = (at + done) / row_length, left = (row + 1) * row_length - (at + done);
-        const std::size_t n = left < count - done ? left : count - done;
-        f(done, n, row);
-        done += n;
-    }
-}
-
 /// U of a tile.
 template <class T>
 inline void soft_integers(const layer<T>& l, std::size_t at, std::size_t count, const gate_options& options,
@@ -177,12 +152,6 @@ inline void soft_integers(const layer<T>& l, std::size_t at, std::size_t count, 
         else
             simd::add_plane<T, false>(p, n, sum, count, beta, weight);
     }
-}
-
-template <class T> [[nodiscard]] inline bool all_finite(const T* p, std::size_t n) noexcept {
-    for (std::size_t i = 0; i < n; ++i)
-        if (!core_detail::is_finite(static_cast<double>(p[i]))) return false;
-    return true;
 }
 
 } // namespace detail
@@ -213,33 +182,17 @@ template <class T, viewable Weights>
     if (const status s = train_detail::check_dense(w, n, "weights"); !s) return s;
     if (!(init.logit > 0 && core_detail::is_finite(init.logit) && core_detail::is_finite(init.mask_logit)))
         return {errc::invalid_argument, "init"};
-    if (!detail::all_finite(w.data(), n)) return {errc::non_finite, "weights"};
-    const auto largest = static_cast<double>((std::uint32_t{1} << l.planes) - 1);
+    if (!train_detail::all_finite(w.data(), n)) return {errc::non_finite, "weights"};
     const std::size_t length = detail::row_length(l);
-    const auto scale_of = [&](std::size_t row) noexcept {
-        double most = 0;
-        for (std::size_t i = row * length; i < (row + 1) * length; ++i) {
-            const double size = w.data()[i] < 0 ? -static_cast<double>(w.data()[i]) : static_cast<double>(w.data()[i]);
-            most = size > most ? size : most;
-        }
-        return most / largest;
-    };
-    for (std::size_t row = 0; row < l.scale.size(); ++row)
-        if (!core_detail::legal_scale(scale_of(row))) return {errc::scale_out_of_range, "weights"};
+    if (const status s = train_detail::largest_scales(w.data(), length, l.scale, l.planes); !s) return s;
     const T on = static_cast<T>(init.logit);
-    for (std::size_t row = 0; row < l.scale.size(); ++row) {
-        const double wanted = scale_of(row);
-        const bool zero = wanted < static_cast<double>(min_scale);
-        l.scale[row] = zero ? T(1) : static_cast<T>(wanted);
-        for (std::size_t i = row * length; i < (row + 1) * length; ++i) {
-            const double real = zero ? 0.0 : static_cast<double>(w.data()[i]) / static_cast<double>(l.scale[row]);
-            const std::int32_t q = core_detail::round_to_int(real);
-            const std::uint32_t size = static_cast<std::uint32_t>(q < 0 ? -q : q);
-            for (std::size_t b = 0; b < l.planes; ++b) {
-                const bool set = ((size >> b) & 1u) != 0;
-                l.positive[b * n + i] = set && q > 0 ? on : -on;
-                l.negative[b * n + i] = set && q < 0 ? on : -on;
-            }
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::int32_t q = train_detail::code_of(w.data()[i], l.scale[i / length], l.planes);
+        const auto size = static_cast<std::uint32_t>(q < 0 ? -q : q);
+        for (std::size_t b = 0; b < l.planes; ++b) {
+            const bool set = ((size >> b) & 1u) != 0;
+            l.positive[b * n + i] = set && q > 0 ? on : -on;
+            l.negative[b * n + i] = set && q < 0 ? on : -on;
         }
     }
     for (T& m : l.mask) m = static_cast<T>(init.mask_logit);
@@ -262,10 +215,11 @@ template <class T, destination Weights>
     for (std::size_t at = 0; at < l.weights(); at += detail::tile) {
         const std::size_t count = l.weights() - at < detail::tile ? l.weights() - at : detail::tile;
         detail::soft_integers(l, at, count, options, sum);
-        detail::for_each_row(at, count, detail::row_length(l), [&](std::size_t first, std::size_t n, std::size_t row) {
-            const T step = static_cast<T>(static_cast<double>(l.scale[row]) / options.amplitude);
-            for (std::size_t i = first; i < first + n; ++i) w.data()[at + i] = sum[i] * step;
-        });
+        train_detail::for_each_row(
+            at, count, detail::row_length(l), [&](std::size_t first, std::size_t n, std::size_t row) {
+                const T step = static_cast<T>(static_cast<double>(l.scale[row]) / options.amplitude);
+                for (std::size_t i = first; i < first + n; ++i) w.data()[at + i] = sum[i] * step;
+            });
     }
     return {};
 }
@@ -307,7 +261,7 @@ template <class T, viewable Gradient>
     const std::size_t length = detail::row_length(l);
     for (std::size_t at = 0; at < weights; at += detail::tile) {
         const std::size_t count = weights - at < detail::tile ? weights - at : detail::tile;
-        detail::for_each_row(at, count, length, [&](std::size_t first, std::size_t n, std::size_t row) {
+        train_detail::for_each_row(at, count, length, [&](std::size_t first, std::size_t n, std::size_t row) {
             const T step = static_cast<T>(static_cast<double>(l.scale[row]) / options.amplitude);
             for (std::size_t i = first; i < first + n; ++i) scaled[i] = g.data()[at + i] * step;
         });
@@ -329,7 +283,7 @@ template <class T, viewable Gradient>
                                                    sum, count, static_cast<T>(options.temperature),
                                                    static_cast<T>(value), static_cast<T>(value * options.temperature));
         }
-        detail::for_each_row(at, count, length, [&](std::size_t first, std::size_t n, std::size_t row) {
+        train_detail::for_each_row(at, count, length, [&](std::size_t first, std::size_t n, std::size_t row) {
             of_row += simd::dot<T>(g.data() + at + first, sum + first, n);
             if (at + first + n == (row + 1) * length) finish_row(row);
         });
@@ -343,7 +297,7 @@ template <class T, viewable Gradient>
         grads.mask[b] = slope == 0 ? T(0) : static_cast<T>(d);
     }
     if (finite) return {};
-    return {errc::non_finite, detail::all_finite(g.data(), weights) ? "layer" : "gradient"};
+    return {errc::non_finite, train_detail::all_finite(g.data(), weights) ? "layer" : "gradient"};
 }
 /// The same with soft gates of one temperature.
 template <class T, viewable Gradient>

@@ -14,6 +14,7 @@
 //
 // Paper: Esser et al. 2020, "Learned Step Size Quantization", arXiv 1902.08153, on a set of integers that may have gaps.
 
+#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -25,9 +26,28 @@
 #include <quant/core/status.hpp>
 #include <quant/core/tensor_view.hpp>
 #include <quant/simd/csq_kernels.hpp>
+#include <quant/train/budget.hpp>
 #include <quant/train/gate.hpp>
 #include <span>
 
+QUANT_BEGIN_NAMESPACE
+
+/// What became of a layer when it was hardened. A plane is one digit of {-1, 0, 1}; bit b stands for the plane of value 2^b of the codes.
+struct hardened {
+    std::uint32_t planes = 0;    ///< planes in which some code has a digit
+    std::uint32_t magnitude = 0; ///< bits that some |code| has; the same unless the planes have gaps
+    int stripped = 0;            ///< empty lowest planes that became a factor 2 of the scale each
+    double scale = 1;            ///< of a layer with one scale: real value of one code step
+    std::uint64_t cancelled = 0; ///< digits with both bits set, which mean 0
+    std::size_t weights = 0;
+
+    /// For mean_bits and budgets: the nominal planes, without the sign.
+    [[nodiscard]] QUANT_INLINE constexpr layer_bits bits() const noexcept {
+        return {weights, static_cast<double>(std::popcount(planes))};
+    }
+};
+
+QUANT_END_NAMESPACE
 QUANT_BEGIN_TARGET
 namespace train_detail {
 
@@ -39,6 +59,53 @@ template <class T>
         if (!(scale >= static_cast<T>(min_scale) && scale <= static_cast<T>(max_scale)))
             return {errc::invalid_scale, "scales"};
     return {};
+}
+
+/// Scales of weights whose largest gets the code 2^planes - 1: max |w| / (2^planes - 1) per row, 1 for a row of zeros. `weights` finite.
+/// Errors: scale_out_of_range "weights"; nothing is written then.
+template <class T>
+[[nodiscard]] inline status largest_scales(const T* weights, std::size_t length, std::span<T> scales,
+                                           std::size_t planes) noexcept {
+    const auto scale_of = [&](std::size_t row) noexcept {
+        double most = 0;
+        for (std::size_t i = row * length; i < (row + 1) * length; ++i) {
+            const double w = static_cast<double>(weights[i]), size = w < 0 ? -w : w;
+            most = size > most ? size : most;
+        }
+        return most / static_cast<double>((std::uint32_t{1} << planes) - 1);
+    };
+    for (std::size_t row = 0; row < scales.size(); ++row)
+        if (!core_detail::legal_scale(scale_of(row))) return {errc::scale_out_of_range, "weights"};
+    for (std::size_t row = 0; row < scales.size(); ++row) {
+        const double scale = scale_of(row);
+        scales[row] = scale < static_cast<double>(min_scale) ? T(1) : static_cast<T>(scale);
+    }
+    return {};
+}
+
+/// round(w / scale), within +-(2^planes - 1).
+template <class T> [[nodiscard]] inline std::int32_t code_of(T w, T scale, std::size_t planes) noexcept {
+    const std::int32_t most = (std::int32_t{1} << planes) - 1;
+    const double real = static_cast<double>(w) / static_cast<double>(scale);
+    if (real >= most) return most;
+    return real <= -most ? -most : core_detail::round_to_int(real);
+}
+
+template <class T> [[nodiscard]] inline bool all_finite(const T* p, std::size_t n) noexcept {
+    for (std::size_t i = 0; i < n; ++i)
+        if (!core_detail::is_finite(static_cast<double>(p[i]))) return false;
+    return true;
+}
+
+/// f(first, count, row) for the stretches of [at, at + count) that belong to one row.
+template <class F>
+inline void for_each_row(std::size_t at, std::size_t count, std::size_t row_length, const F& f) noexcept {
+    for (std::size_t done = 0; done < count;) {
+        const std::size_t row = (at + done) / row_length, left = (row + 1) * row_length - (at + done);
+        const std::size_t n = left < count - done ? left : count - done;
+        f(done, n, row);
+        done += n;
+    }
 }
 
 } // namespace train_detail
@@ -96,9 +163,7 @@ template <viewable Latent, viewable Gradient, destination GradLatent>
         grad_scales[row] = static_cast<T>(d);
     }
     if (finite) return {};
-    for (std::size_t i = 0; i < w.size(); ++i)
-        if (!core_detail::is_finite(static_cast<double>(g.data()[i]))) return {errc::non_finite, "gradient"};
-    return {errc::non_finite, "latent"};
+    return {errc::non_finite, train_detail::all_finite(g.data(), w.size()) ? "latent" : "gradient"};
 }
 
 /// 1 / sqrt(K R), by which LSQ scales the gradient of D; 1 for no weights or no planes.
@@ -125,8 +190,7 @@ template <viewable Latent, destination Codes>
     if (const status s = train_detail::check_dense(to, w.size(), "codes"); !s) return s;
     if (planes.largest() > static_cast<std::uint32_t>(std::numeric_limits<code>::max()))
         return {errc::storage_too_narrow, "codes"};
-    for (std::size_t i = 0; i < w.size(); ++i)
-        if (!core_detail::is_finite(static_cast<double>(w.data()[i]))) return {errc::non_finite, "latent"};
+    if (!train_detail::all_finite(w.data(), w.size())) return {errc::non_finite, "latent"};
     const std::size_t length = w.size() / scales.size();
     T q[256];
     for (std::size_t row = 0; row < scales.size(); ++row)
