@@ -8,7 +8,7 @@
 //   … groups of 32         quant::gemv(w, x, y, quant::group_scales{scales, x_scale})    // float
 //   y[b, r], x[b, c]       quant::gemm(w, x, y, …)                                       // a few rows of activations
 //
-// w is a matrix view of std::int8_t, or quant::int4_matrix: the dense stream of core/packing.hpp with signed 4-bit codes, as
+// w is a matrix view of std::int8_t, a quant::bit_plane_view (not with groups), or quant::int4_matrix: the dense stream of core/packing.hpp with signed 4-bit codes, as
 // quantize_groups and quantize_packed write it. Codes mean scale * code; a zero point of the activations is the caller's, through
 // the terms of quant/requantize.hpp. Sums are exact: what could leave int32 is refused by its number of columns.
 // Sources and destinations must not overlap.
@@ -16,8 +16,11 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <quant/core/bit_planes.hpp>
 #include <quant/core/status.hpp>
 #include <quant/core/tensor_view.hpp>
+#include <quant/simd/plane_kernels.hpp>
 #include <quant/simd/product_kernels.hpp>
 #include <span>
 #include <type_traits>
@@ -142,14 +145,92 @@ template <class W>
     return {};
 }
 
-template <std::size_t Rank, class X> [[nodiscard]] inline auto activations(const X& x) noexcept {
-    const auto v = v0_1::view(x);
-    static_assert(decltype(v)::rank == Rank && std::same_as<typename decltype(v)::value_type, std::int8_t>,
-                  "quant: activations are std::int8_t, one row for gemv, [batch, cols] for gemm");
-    if constexpr (Rank == 1)
-        return tensor_view<const std::int8_t, 2>(v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)});
+// ---- weights in bit planes ------------------------------------------------------------------------------------------------
+
+template <class T> inline constexpr bool is_plane_view = false;
+template <class Word> inline constexpr bool is_plane_view<bit_plane_view<Word>> = true;
+using read_planes = bit_plane_view<const std::uint16_t>;
+
+/// Whether no sum of `cols` products of values of these planes with values up to `largest` in magnitude leaves int32.
+[[nodiscard]] inline bool sums_fit(const plane_set& set, std::size_t cols, std::int64_t largest) noexcept {
+    const std::int64_t low = -std::int64_t{set.lowest()}, high = set.highest();
+    const std::int64_t most = (low > high ? low : high) * largest;
+    return most == 0 || cols <= static_cast<std::size_t>(std::int64_t{0x7FFFFFFF} / most);
+}
+[[nodiscard]] inline std::int64_t largest_value(const plane_set& set) noexcept {
+    return -std::int64_t{set.lowest()} > set.highest() ? -std::int64_t{set.lowest()} : std::int64_t{set.highest()};
+}
+
+/// What both products with planes check of the weights and the results.
+template <class Y>
+[[nodiscard]] inline status check_planes(const read_planes& w, std::size_t batch, const tensor_view<Y, 2>& y,
+                                         std::int64_t largest) noexcept {
+    if (const status s = validate(w); !s) return {s.code, "w"};
+    if (!sums_fit(w.planes(), w.cols(), largest)) return {errc::invalid_argument, "w"};
+    if (y.extent(1) != w.rows() || y.extent(0) != batch) return {errc::shape_mismatch, "y"};
+    if (y.extent(1) > 1 && y.stride(1) != 1) return {errc::invalid_stride, "y"};
+    return {};
+}
+/// Sums become results where they stand.
+inline void scale_sums(float* y, const row_scales& scales) noexcept {
+    for (std::size_t r = 0; r < scales.rows.size(); ++r) {
+        std::int32_t sum;
+        std::memcpy(&sum, y + r, sizeof(sum));
+        y[r] = static_cast<float>(sum) * scales.rows[r] * scales.x;
+    }
+}
+template <class Y, class... Scales>
+[[nodiscard]] inline status plane_views(const read_planes& w, const tensor_view<const std::int8_t, 2>& x,
+                                        const tensor_view<Y, 2>& y, const Scales&... scales) noexcept {
+    static_assert(std::same_as<Y, float> == (std::same_as<Scales, row_scales> || ... || false),
+                  "quant: bit planes give std::int32_t, or float with row_scales");
+    if (const status s = check_planes(w, x.extent(0), y, 128); !s) return s;
+    if (x.extent(1) != w.cols()) return {errc::shape_mismatch, "x"};
+    if (x.extent(1) > 1 && x.stride(1) != 1) return {errc::invalid_stride, "x"};
+    if (((scales.rows.size() != w.rows()) || ...)) return {errc::shape_mismatch, "scales.rows"};
+    for (std::size_t b = 0; b < x.extent(0); ++b) {
+        Y* const own = y.data() + b * y.stride(0);
+        simd::look_up_product(w, x.data() + b * x.stride(0), reinterpret_cast<std::byte*>(own));
+        (scale_sums(own, scales), ...);
+    }
+    return {};
+}
+template <class Y, class... Scales>
+[[nodiscard]] inline status plane_views(const read_planes& w, const read_planes& x, const tensor_view<Y, 2>& y,
+                                        const Scales&... scales) noexcept {
+    static_assert(std::same_as<Y, float> == (std::same_as<Scales, row_scales> || ... || false),
+                  "quant: bit planes give std::int32_t, or float with row_scales");
+    if (const status s = validate(x); !s) return {s.code, "x"};
+    if (const status s = check_planes(w, 1, y, largest_value(x.planes())); !s) return s;
+    if (x.rows() != 1 || x.cols() != w.cols()) return {errc::shape_mismatch, "x"};
+    if (((scales.rows.size() != w.rows()) || ...)) return {errc::shape_mismatch, "scales.rows"};
+    simd::count_product(w, x, reinterpret_cast<std::byte*>(y.data()));
+    (scale_sums(y.data(), scales), ...);
+    return {};
+}
+
+/// The product for the kind of weights.
+template <class W, class X, class Y, class... Scales>
+[[nodiscard]] inline status multiply(const W& w, const X& x, const Y& y, const Scales&... scales) noexcept {
+    if constexpr (is_plane_view<W>)
+        return plane_views(read_planes(w), x, y, scales...);
     else
-        return tensor_view<const std::int8_t, 2>(v.data(), v.extents(), v.strides());
+        return product_views(w, x, y, scales...);
+}
+
+template <std::size_t Rank, class X> [[nodiscard]] inline auto activations(const X& x) noexcept {
+    if constexpr (is_plane_view<X>) {
+        static_assert(Rank == 1, "quant: activations in bit planes are one row");
+        return read_planes(x);
+    } else {
+        const auto v = v0_1::view(x);
+        static_assert(decltype(v)::rank == Rank && std::same_as<typename decltype(v)::value_type, std::int8_t>,
+                      "quant: activations are std::int8_t, one row for gemv, [batch, cols] for gemm");
+        if constexpr (Rank == 1)
+            return tensor_view<const std::int8_t, 2>(v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)});
+        else
+            return tensor_view<const std::int8_t, 2>(v.data(), v.extents(), v.strides());
+    }
 }
 template <std::size_t Rank, class Y> [[nodiscard]] inline auto results(Y& y) noexcept {
     const auto v = v0_1::view(y);
@@ -164,30 +245,32 @@ template <std::size_t Rank, class Y> [[nodiscard]] inline auto results(Y& y) noe
 
 } // namespace detail
 
-/// The sum of a[i] * b[i]. Errors: shape_mismatch, invalid_stride, invalid_argument above 131071 elements.
+/// The sum of a[i] * b[i]; both std::int8_t, both in bit planes of one row, or the first one in planes.
+/// Errors: shape_mismatch, invalid_stride, invalid_argument where the sum might leave int32 (above 131071 elements of 8 bits).
 template <class A, class B> [[nodiscard]] inline result<std::int32_t> dot(const A& a, const B& b) noexcept {
     const auto left = detail::activations<1>(a);
     std::int32_t sum = 0;
-    const status s = detail::product_views(left, detail::activations<1>(b), tensor_view<std::int32_t, 2>(&sum, {1, 1}));
+    const status s = detail::multiply(left, detail::activations<1>(b), tensor_view<std::int32_t, 2>(&sum, {1, 1}));
     if (!s) return s;
     return sum;
 }
 
 /// y[r] = Σ w[r, c] * x[c], in int32, or in float with row_scales or group_scales.
 /// w [rows, cols]   x [cols]   y [rows]   elements of a row next to each other, any distance between rows of w
+/// w in bit planes: x of std::int8_t is looked up (16 KiB of tables on the stack), x in bit planes of one row is counted.
 /// Errors: shape_mismatch, invalid_stride, buffer_too_small, invalid_argument (columns whose sum might leave int32: above 131071 of
 /// 8 bits, 2097151 of 4; an odd number of 4-bit columns). Exactness: bit-exact. Complexity: one pass over w, no allocation.
 template <class W, class X, class Y, class... Scales>
     requires(sizeof...(Scales) <= 1)
 [[nodiscard]] inline status gemv(const W& w, const X& x, Y&& y, const Scales&... scales) noexcept {
-    return detail::product_views(w, detail::activations<1>(x), detail::results<1>(y), scales...);
+    return detail::multiply(w, detail::activations<1>(x), detail::results<1>(y), scales...);
 }
 
 /// y[b, r] = Σ w[r, c] * x[b, c]: a layer applied to a small batch. The same results as gemv for every row of x.
 template <class W, class X, class Y, class... Scales>
     requires(sizeof...(Scales) <= 1)
 [[nodiscard]] inline status gemm(const W& w, const X& x, Y&& y, const Scales&... scales) noexcept {
-    return detail::product_views(w, detail::activations<2>(x), detail::results<2>(y), scales...);
+    return detail::multiply(w, detail::activations<2>(x), detail::results<2>(y), scales...);
 }
 
 QUANT_END_TARGET

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <quant/config.hpp>
 #include <type_traits>
+#include <utility>
 
 #if QUANT_HAS_XSIMD
 #if !__has_include(<xsimd/xsimd.hpp>)
@@ -98,6 +99,14 @@ template <class F> QUANT_INLINE void four_times(F&& f) noexcept {
     f(std::integral_constant<std::size_t, 1>{});
     f(std::integral_constant<std::size_t, 2>{});
     f(std::integral_constant<std::size_t, 3>{});
+}
+
+/// f(0) … f(N - 1) with constants, for the same reason.
+template <std::size_t N, class F> QUANT_INLINE void n_times(F&& f) noexcept {
+    [&]<std::size_t... I>(std::index_sequence<I...>) QUANT_INLINE_LAMBDA {
+        (f(std::integral_constant<std::size_t, I>{}), ...);
+    }
+    (std::make_index_sequence<N>{});
 }
 
 } // namespace detail

@@ -258,13 +258,14 @@ template <> struct dot_unit<dot_units::vnni> {
 };
 #endif
 
-/// A register of products that are rounded before they are added.
+/// A register of products that are rounded before they are added. The statement without instructions hides from g++ what it would fuse
+/// (its barrier, which rounded() uses, takes a register apart).
 template <class Unit, class Floats> QUANT_INLINE Floats rounded_products(Floats a, Floats b) noexcept {
-#if defined(__GNUC__) && !defined(__clang__)
-    return __builtin_assoc_barrier(Unit::multiply(a, b));
-#else
-    return Unit::multiply(a, b);
+    Floats product = Unit::multiply(a, b);
+#if QUANT_HAS_XSIMD && defined(__SSE2__) && defined(__GNUC__) && !defined(__clang__)
+    __asm__("" : "+v"(product));
 #endif
+    return product;
 }
 
 } // namespace detail

@@ -42,15 +42,16 @@ QUANT_INLINE void byte_rows(const std::int8_t* const (&w)[dot_rows], const std::
         for (auto& t : row) t = Unit::zero();
     const auto step = [&](std::size_t at, const std::int8_t* from, std::size_t stride) QUANT_INLINE_LAMBDA {
         typename Unit::ints activations[Batch];
-        for (std::size_t b = 0; b < Batch; ++b) {
+        n_times<Batch>([&](auto b) QUANT_INLINE_LAMBDA {
             if constexpr (Unit::step == 16 && Unit::group_parts == 2)
                 activations[b] = Unit::weights(from + b * stride); // widened as well
             else
                 activations[b] = Unit::load(from + b * stride);
-        }
+        });
         four_times([&](auto r) QUANT_INLINE_LAMBDA {
             const auto weights = Unit::weights(w[r] + at);
-            for (std::size_t b = 0; b < Batch; ++b) total[r][b] = Unit::bytes(total[r][b], weights, activations[b]);
+            n_times<Batch>(
+                [&](auto b) QUANT_INLINE_LAMBDA { total[r][b] = Unit::bytes(total[r][b], weights, activations[b]); });
         });
     };
     const std::size_t whole = n / Unit::step * Unit::step;
@@ -141,11 +142,11 @@ inline void group_rows(const std::uint8_t* const (&w)[dot_rows], const float* co
         constexpr std::size_t parts = unit::group_parts, together = 4 / parts;
         using floats = decltype(unit::load_floats(lanes));
         floats total[parts];
-        for (std::size_t p = 0; p < parts; ++p) total[p] = unit::load_floats(lanes + p * 4 * together);
+        n_times<parts>([&](auto p) QUANT_INLINE_LAMBDA { total[p] = unit::load_floats(lanes + p * 4 * together); });
         for (; g + 4 <= groups; g += 4) {
             floats scale[parts];
             unit::scales(scales, g, scale);
-            for (std::size_t p = 0; p < parts; ++p) {
+            n_times<parts>([&](auto p) QUANT_INLINE_LAMBDA {
                 const std::size_t at = g + p * together;
                 const auto row = [&](std::size_t r) QUANT_INLINE_LAMBDA {
                     if constexpr (Nibbles)
@@ -158,9 +159,9 @@ inline void group_rows(const std::uint8_t* const (&w)[dot_rows], const float* co
                 if constexpr ((Nibbles ? unit::nibble_offset : unit::byte_offset) != 0)
                     sums = unit::less(sums, unit::load(tile.offset + at * dot_rows));
                 total[p] = unit::add(total[p], rounded_products<unit>(unit::floats(sums), scale[p]));
-            }
+            });
         }
-        for (std::size_t p = 0; p < parts; ++p) unit::put_floats(lanes + p * 4 * together, total[p]);
+        n_times<parts>([&](auto p) QUANT_INLINE_LAMBDA { unit::put_floats(lanes + p * 4 * together, total[p]); });
     }
     for (; g * dot_group < n; ++g) { // the last groups, and everything where there is no unit
         const std::size_t first = g * dot_group, count = n - first < dot_group ? n - first : dot_group;
