@@ -15,6 +15,7 @@
 #include <quant/csq.hpp>
 #include <quant/dynamic.hpp>
 #include <quant/equalization.hpp>
+#include <quant/fracbits.hpp>
 #include <quant/groups.hpp>
 #include <quant/message.hpp>
 #include <quant/packing.hpp>
