@@ -56,6 +56,9 @@ struct integer_settings {
     unsigned weight_bits = 8; ///< signed codes, one scale per output channel
     /// Unsigned codes, one scale per value; the input and what follows the last weights: 8.
     unsigned activation_bits = 8;
+    unsigned linear_bits = 0; ///< of outputs of weights without a ReLU or Clip behind them; 0: activation_bits
+    unsigned sum_bits =
+        0; ///< of what additions put out; 0: activation_bits. The paper does not round these sums at all
     bool affine_weights = false; ///< zero points of their own, as in the paper, instead of symmetric
     clipping clip_weights = clipping::none;
     clipping clip_activations = clipping::none; ///< ACIQ: outputs of fewer than 8 bits only

@@ -117,7 +117,10 @@ integer_parameters choose_parameters(const graph& net, const observations& seen,
         const layer* activation = activation_behind(net, l);
         const std::size_t value = activation != nullptr ? activation->output : l.output;
         quant::clip_range range{seen.values[value].min, seen.values[value].max};
-        const unsigned bits = classified ? 8 : s.activation_bits;
+        unsigned bits = s.activation_bits;
+        if (l.kind == operation::add && s.sum_bits != 0) bits = s.sum_bits;
+        if (l.has_weight() && activation == nullptr && s.linear_bits != 0) bits = s.linear_bits;
+        if (classified) bits = 8;
         const auto format = quant::uint8.with_bits(static_cast<std::uint8_t>(bits));
         const bool sums = l.has_weight() || l.kind == operation::add;
         const bool paper = s.clip_activations == clipping::aciq_paper;

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT
+// Equalization, and weights, codes and biases by least squares of the layers' outputs.
+
+#include "fitting.hpp"
+
+#include "../quant/require.hpp"
+
+#include <quant/output_rounding.hpp>
+#include <quant/uniform.hpp>
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace engine {
+
+using quant_tool::require;
+
+// ---- equalization ---------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Channels of all values, those that must have one scale in one class.
+class channel_classes {
+public:
+    explicit channel_classes(const graph& net) {
+        for (const auto& shape : net.shapes) {
+            first_.push_back(parent_.size());
+            for (std::size_t c = 0; c < shape.at(1); ++c) parent_.push_back(parent_.size());
+        }
+        fixed_.assign(parent_.size(), false);
+        for (const std::size_t v : {net.input, net.output}) fix(net, v);
+        for (const layer& l : net.layers) join(net, l);
+    }
+    std::size_t size() const { return parent_.size(); }
+    std::size_t of(std::size_t value, std::size_t channel) const { return root(first_[value] + channel); }
+    /// Of classes that cannot be scaled.
+    std::vector<bool> fixed() const {
+        std::vector<bool> out(size(), false);
+        for (std::size_t i = 0; i < size(); ++i)
+            if (fixed_[i]) out[root(i)] = true;
+        return out;
+    }
+
+private:
+    std::size_t root(std::size_t i) const {
+        while (parent_[i] != i) i = parent_[i];
+        return i;
+    }
+    void fix(const graph& net, std::size_t v) {
+        for (std::size_t c = 0; c < net.shapes[v][1]; ++c) fixed_[first_[v] + c] = true;
+    }
+    void join(std::size_t v, std::size_t c, std::size_t w, std::size_t d) {
+        const std::size_t a = of(v, c), b = of(w, d);
+        parent_[std::max(a, b)] = std::min(a, b);
+    }
+    void join(const graph& net, const layer& l) {
+        const std::size_t out = l.output, n = net.shapes[out][1];
+        if (l.has_weight()) return;
+        const bool cuts_channels = std::any_of(l.cuts.begin(), l.cuts.end(), [](const cut& c) { return c.axis == 1; });
+        const bool flat = l.kind != operation::flatten || l.axis == 1;
+        const bool codes = l.kind == operation::quantize || l.kind == operation::dequantize;
+        if (codes || cuts_channels || !flat || (l.kind == operation::clip && l.low != 0.0f) || l.pad_value != 0.0f ||
+            (l.kind == operation::concat && l.axis != 1)) {
+            fix(net, out);
+            for (const std::size_t v : l.inputs) fix(net, v);
+            return;
+        }
+        std::size_t at = l.kind == operation::pad ? l.pad_with[1] : 0;
+        for (const std::size_t v : l.inputs) {
+            const std::size_t channels = net.shapes[v][1];
+            if (l.kind == operation::flatten)
+                for (std::size_t c = 0; c < n; ++c) join(v, c / (n / channels), out, c);
+            else
+                for (std::size_t c = 0; c < channels; ++c) join(v, c, out, at + c);
+            if (l.kind == operation::concat) at += channels;
+        }
+    }
+
+    std::vector<std::size_t> first_, parent_; ///< by value; by channel
+    std::vector<bool> fixed_;
+};
+
+/// Whether only depthwise convolutions read it, or layers that read nothing else do not matter: their weights' scales per output
+/// channel take whatever their one input channel is scaled by.
+bool read_by_depthwise_alone(const graph& net, std::size_t value) {
+    return std::all_of(net.layers.begin(), net.layers.end(), [&](const layer& l) {
+        const bool reads = std::find(l.inputs.begin(), l.inputs.end(), value) != l.inputs.end();
+        return !reads || (l.kind == operation::conv && l.weight.shape[1] == 1);
+    });
+}
+
+} // namespace
+
+graph equalized(graph net, const observations& seen, double power) {
+    const channel_classes classes(net);
+    constexpr double unknown = std::numeric_limits<double>::infinity();
+    std::vector<double> factors(classes.size(),
+                                unknown); // how much a class may grow: as its largest share of a value's range
+    const std::vector<bool> fixed = classes.fixed();
+    std::vector<bool> coded(net.values, true);
+    for (const layer& l : net.layers)
+        if (activation_behind(net, l) != nullptr) coded[l.output] = false; // what is behind the ReLU counts
+    for (std::size_t v = 0; v < net.values; ++v) {
+        const double all = read_by_depthwise_alone(net, v) ? 1.0 : power, lo = seen.values[v].min,
+                     hi = seen.values[v].max;
+        for (std::size_t c = 0; coded[v] && c < net.shapes[v][1]; ++c) {
+            const quant::clip_range own = seen.channels[v][c];
+            const double share = std::max(hi > 0.0 ? own.hi / hi : 0.0, lo < 0.0 ? own.lo / lo : 0.0);
+            double& factor = factors[classes.of(v, c)];
+            if (share > 0.0) factor = std::min(factor, std::pow(share, -all));
+        }
+    }
+    const auto factor_of = [&](std::size_t value, std::size_t channel) {
+        const std::size_t c = classes.of(value, channel);
+        return fixed[c] || factors[c] == unknown ? 1.0 : factors[c];
+    };
+    for (layer& l : net.layers) {
+        if (!l.has_weight()) continue;
+        const std::size_t outputs = l.weight.shape[0], inputs = l.weight.shape[1];
+        const std::size_t taps = l.weight.sample_size() / inputs;
+        for (std::size_t o = 0; o < outputs; ++o) {
+            const double up = factor_of(l.output, o);
+            for (std::size_t i = 0; i < inputs; ++i) {
+                const double change = up / factor_of(l.inputs[0], o / (outputs / l.groups) * inputs + i);
+                for (float& w : std::span(l.weight.data).subspan((o * inputs + i) * taps, taps))
+                    w = static_cast<float>(static_cast<double>(w) * change);
+            }
+            l.bias[o] = static_cast<float>(static_cast<double>(l.bias[o]) * up);
+        }
+    }
+    return net;
+}
+
+// ---- least squares --------------------------------------------------------------------------------------------------
+
+namespace {
+
+using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using vector = Eigen::VectorXd;
+using nn::index;
+
+/// The inputs of a layer's outputs, one column per sample and position, of one group: [depth, positions].
+void unfold(const layer& l, const tensor& x, std::size_t sample, std::size_t group, const tensor& y, float* columns,
+            std::size_t stride) {
+    if (l.kind == operation::gemm) {
+        for (std::size_t i = 0; i < x.sample_size(); ++i) columns[i * stride] = x.sample(sample)[i];
+        return;
+    }
+    const std::size_t rows = x.shape[2], width = x.shape[3], inputs = l.weight.shape[1];
+    const std::size_t out_rows = y.shape[2], out_columns = y.shape[3];
+    for (std::size_t c = 0; c < inputs; ++c) {
+        const float* plane = &x.sample(sample)[(group * inputs + c) * rows * width];
+        for (std::size_t i = 0; i < l.kernel[0]; ++i)
+            for (std::size_t j = 0; j < l.kernel[1]; ++j, columns += stride)
+                for (std::size_t r = 0; r < out_rows; ++r) {
+                    // Below 0 these wrap around, and are as little on the input as those beyond its end.
+                    const std::size_t row = r * l.strides[0] + i * l.dilations[0] - l.pads[0];
+                    for (std::size_t q = 0; q < out_columns; ++q) {
+                        const std::size_t column = q * l.strides[1] + j * l.dilations[1] - l.pads[1];
+                        columns[r * out_columns + q] =
+                            row < rows && column < width ? plane[row * width + column] : 0.0f;
+                    }
+                }
+    }
+}
+
+/// Means over samples and positions: of a layer's inputs x and outputs y, and their covariances.
+struct layer_moments {
+    vector x, y;
+    matrix xx, yx;
+
+    layer_moments(const layer& l, const tensor& inputs, const tensor& outputs, std::size_t group) {
+        const std::size_t depth = l.weight.sample_size(), rows = l.weight.shape[0] / l.groups;
+        const std::size_t positions = outputs.sample_size() / l.weight.shape[0], samples = outputs.samples();
+        const std::size_t at_once = std::max<std::size_t>(1, 4096 / positions);
+        matrix all = matrix::Zero(index(depth + 1 + rows), index(depth + 1));
+        for (std::size_t from = 0; from < samples; from += at_once) {
+            const std::size_t n = std::min(at_once, samples - from) * positions;
+            nn::matrix table(index(depth + 1 + rows), index(n)); // inputs, ones, outputs
+            table.row(index(depth)).setOnes();
+            for (std::size_t k = 0; k < n; k += positions) {
+                unfold(l, inputs, from + k / positions, group, outputs, table.data() + k, n);
+                const float* y_of = &outputs.sample(from + k / positions)[group * rows * positions];
+                for (std::size_t r = 0; r < rows; ++r)
+                    std::copy_n(y_of + r * positions, positions, table.data() + (depth + 1 + r) * n + k);
+            }
+            const nn::matrix products = table * table.topRows(index(depth + 1)).transpose();
+            all += products.cast<double>();
+        }
+        all /= static_cast<double>(samples * positions);
+        const auto d = index(depth);
+        x = all.row(d).head(d);
+        y = all.col(d).tail(index(rows));
+        xx = all.topLeftCorner(d, d) - x * x.transpose();
+        yx = all.bottomLeftCorner(index(rows), d) - y * x.transpose();
+    }
+};
+
+/// The symmetric scale of least squared error, every weight counting as its input's variance does.
+float scale_for(std::span<const float> weights, const matrix& moments, quant::code_format format) {
+    constexpr int candidates = 64; // down to a fifth of the range
+    float largest = 0.0f;
+    for (const float w : weights) largest = std::max(largest, std::abs(w));
+    double least = std::numeric_limits<double>::infinity();
+    float best = 1.0f;
+    for (int k = 0; k < candidates && largest > 0.0f; ++k) {
+        const float scale = largest / static_cast<float>(format.qmax()) * (1.0f - 0.0125f * static_cast<float>(k));
+        const quant::affine_params p{.scale = std::max(scale, quant::min_scale), .zero_point = 0, .format = format};
+        double error = 0.0;
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+            const double off = static_cast<double>(weights[i]) -
+                               static_cast<double>(quant::dequantize_one(quant::quantize_one(weights[i], p), p));
+            error += off * off * moments(index(i), index(i));
+        }
+        if (error < least) {
+            least = error;
+            best = p.scale;
+        }
+    }
+    return best;
+}
+
+/// One group of a layer: l and q get the weights, biases, codes and scales of least error.
+void fit_group(layer& l, quant::quantized_tensor& q, std::size_t group, layer_moments m, const fit_settings& how) {
+    const std::size_t depth = l.weight.sample_size(), rows = l.weight.shape[0] / l.groups, first = group * rows;
+    const auto d = index(depth);
+    nn::matrix_map weights(&l.weight.data[first * depth], index(rows), d);
+    const double unit = m.xx.trace() / static_cast<double>(depth) + 1e-12;
+    if (how.refit) { // |W x - y|^2 + ridge |W - W_float|^2
+        matrix a = m.xx;
+        a.diagonal().array() += how.ridge * unit;
+        const matrix b = m.yx + how.ridge * unit * weights.cast<double>();
+        weights = a.ldlt().solve(b.transpose()).transpose().cast<float>();
+    }
+    m.xx.diagonal().array() += how.damping * unit;
+
+    // Inputs that say most come first.
+    std::vector<std::size_t> order(depth);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t i, std::size_t j) { return m.xx(index(i), index(i)) > m.xx(index(j), index(j)); });
+    matrix factors(d, d);
+    for (std::size_t i = 0; i < depth; ++i)
+        for (std::size_t j = 0; j < depth; ++j) factors(index(i), index(j)) = m.xx(index(order[i]), index(order[j]));
+    const std::span<double> factor_span(factors.data(), depth * depth);
+    require(quant::factor_moments(factor_span, depth), l.name);
+
+    const auto codes = q.mutable_codes<std::int8_t>();
+    std::vector<float> ordered(depth);
+    std::vector<std::int8_t> row(depth);
+    std::vector<double> errors(depth);
+    for (std::size_t r = 0; r < rows; ++r) {
+        float* const own = &l.weight.data[(first + r) * depth];
+        quant::affine_params& p = q.mutable_params()[first + r];
+        p.zero_point = 0;
+        p.scale = scale_for({own, depth}, m.xx, p.format);
+        for (std::size_t i = 0; i < depth; ++i) ordered[i] = own[order[i]];
+        require(quant::round_for_outputs<std::int8_t>(ordered, factor_span, p, row, errors), l.name);
+        double mean = 0.0;
+        for (std::size_t i = 0; i < depth; ++i) {
+            codes[(first + r) * depth + order[i]] = row[i];
+            own[order[i]] = quant::dequantize_one(row[i], p);
+            mean += static_cast<double>(own[order[i]]) * m.x[index(order[i])];
+        }
+        l.bias[first + r] = static_cast<float>(m.y[index(r)] - mean);
+    }
+}
+
+/// The values that the codes of y stand for.
+void round(tensor& y, const quant::affine_params& p, const std::string& name) {
+    require(quant::fake_quant(y.data, y.data, p), name);
+}
+
+} // namespace
+
+fitted_network fit(graph net, integer_parameters parameters, const labelled_set& set, std::size_t samples,
+                   const fit_settings& how) {
+    std::vector<tensor> real(net.values), coded(net.values);
+    std::vector<std::size_t> left = net.readers;
+    real[net.input] = coded[net.input] = set.batch(0, std::min(samples, set.size));
+    round(coded[net.input], parameters.values[net.input], "the input");
+    for (std::size_t i = 0; i < net.layers.size(); ++i) {
+        layer& l = net.layers[i];
+        std::vector<const tensor*> from, from_codes;
+        for (const std::size_t v : l.inputs) {
+            from.push_back(&real[v]);
+            from_codes.push_back(&coded[v]);
+        }
+        tensor y = run_layer(l, from);
+        for (std::size_t g = 0; l.has_weight() && g < l.groups; ++g)
+            fit_group(l, parameters.weights[i], g, {l, *from_codes[0], y, g}, how);
+        tensor z = run_layer(l, from_codes);
+        if (activation_behind(net, l) == nullptr) round(z, parameters.values[l.output], l.name);
+        for (const std::size_t v : l.inputs)
+            if (--left[v] == 0) real[v] = coded[v] = {};
+        real[l.output] = std::move(y);
+        coded[l.output] = std::move(z);
+    }
+    return {std::move(net), std::move(parameters)};
+}
+
+fitted_network fitted(const graph& net, const labelled_set& set, std::size_t samples, const integer_settings& settings,
+                      const fit_settings& how) {
+    observations seen = observe(net, set, samples);
+    graph equal = net;
+    if (how.equalization > 0.0) {
+        equal = equalized(std::move(equal), seen, how.equalization);
+        seen = observe(equal, set, samples);
+    }
+    integer_settings symmetric = settings;
+    symmetric.affine_weights = symmetric.correct_bias = false;
+    integer_parameters parameters = choose_parameters(equal, seen, symmetric);
+    return fit(std::move(equal), std::move(parameters), set, samples, how);
+}
+
+} // namespace engine
