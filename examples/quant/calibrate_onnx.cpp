@@ -8,7 +8,9 @@
 #include "threads.hpp"
 
 #include <chrono>
+#include <cmath>
 #include <optional>
+#include <quant/calibrate/aciq.hpp>
 #include <quant/calibrate/clipping.hpp>
 #include <quant/message.hpp>
 #include <set>
@@ -19,6 +21,54 @@ namespace {
 
 bool only_moves(engine::operation kind) {
     return engine::moves_values(kind) || kind == engine::operation::quantize || kind == engine::operation::dequantize;
+}
+
+/// What ACIQ asks about the values, as far as their histogram tells: within a bin they count as its centre.
+quant::tensor_statistics statistics_of(const quant::histogram_observer<2048>& seen) {
+    quant::tensor_statistics out;
+    out.count = seen.count();
+    out.non_finite = seen.non_finite();
+    out.min = static_cast<double>(seen.state().min);
+    out.max = static_cast<double>(seen.state().max);
+    out.taken = out.min >= 0 ? quant::statistics::after_relu : quant::statistics::unspecified;
+    const auto n = static_cast<double>(out.count);
+    const auto for_each = [&](const auto& f) {
+        for (std::size_t b = 0; b < 2048; ++b) {
+            // Zeros are exact, and after a ReLU there are many.
+            const auto zeros = b == 1024 ? seen.zeros() : 0;
+            f((seen.edge(b) + seen.edge(b + 1)) / 2, static_cast<double>(seen[b] - zeros));
+            if (zeros != 0) {
+                f(0.0, static_cast<double>(zeros));
+            }
+        }
+    };
+    for_each([&](double x, double count) {
+        out.mean += x * count / n;
+        out.mean_square += x * x * count / n;
+    });
+    out.variance = std::max(0.0, out.mean_square - out.mean * out.mean);
+    out.centre = out.mean;
+    for (std::size_t b = 1024; b < 2048; ++b) {
+        out.positive += seen[b];
+    }
+    out.positive -= seen.zeros();
+    for_each([&](double x, double count) { out.mean_abs_deviation += std::fabs(x - out.mean) * count / n; });
+    return out;
+}
+
+quant::result<quant::clip_range> range_of(const quant::histogram_observer<2048>& seen, quant::code_format format,
+                                          clip_method method, double percent) {
+    constexpr auto affine = quant::mapping::affine;
+    switch (method) {
+    case clip_method::minmax: break;
+    case clip_method::percentile: return quant::percentile(percent).clip(seen, format, affine);
+    case clip_method::mse: return quant::mse_optimal.clip(seen, format, affine);
+    case clip_method::entropy: return quant::entropy.clip(seen, format, affine);
+    case clip_method::aciq:
+        return seen.count() == 0 ? quant::minmax.clip(seen, format, affine)
+                                 : quant::aciq().clip_affine(statistics_of(seen), format);
+    }
+    return quant::minmax.clip(seen, format, affine);
 }
 
 /// A batch per thread at a time, merged in their order: the same result for any number of threads, in one go or in several.
@@ -104,8 +154,9 @@ calibration calibrate(const quant_onnx::model& model, const quantize_command& o)
             return;
         }
         const quant::code_format format{static_cast<std::uint8_t>(bits), false};
-        const auto range = bits == 8 ? quant::minmax.clip(seen.histogram, format, quant::mapping::affine)
-                                     : quant::mse_optimal.clip(seen.histogram, format, quant::mapping::affine);
+        const auto range =
+            range_of(seen.histogram, format, bits == o.activations ? o.activation_clip : clip_method::minmax,
+                     o.activation_percentile);
         const auto params = range ? quant::choose_params(*range, format, quant::mapping::affine)
                                   : quant::result<quant::affine_params>(range.status());
         if (!params) {

@@ -13,8 +13,8 @@ struct calibration {
     std::size_t samples = 0;
 };
 
-/// Runs the model on options.calibrate. 8 bits keep the whole range seen, fewer bits the range of least squared error; the input of
-/// the network always has 8. Quantized are the input and what every layer makes, but for the model's output, for what only a Relu
+/// Runs the model on options.calibrate. Ranges are chosen by options.activation_clip; the input of the network always has 8 bits
+/// and, beside values of fewer, keeps its whole range. Quantized are the input and what every layer makes, but for the model's output, for what only a Relu
 /// or Clip reads (the layer and it are one) and for layers that only move values.
 [[nodiscard]] calibration calibrate(const quant_onnx::model& model, const quantize_command& options);
 

@@ -63,7 +63,10 @@ struct quantize_command : common_options {
     bool allow_non_finite = false;
 
     // ONNX only.
-    int activations = 0;   ///< bits; 0: float
+    bool keep_sums = false; ///< round so that kernels and output channels keep their sums
+    int activations = 0;    ///< bits; 0: float
+    clip_method activation_clip = clip_method::minmax;
+    double activation_percentile = 99.99;
     std::string calibrate; ///< samples to run the network on; empty: none
     std::string calibrate_preprocess = "imagenet";
     std::size_t calibrate_samples = 0; ///< 0: all

@@ -136,6 +136,20 @@ struct command_line {
                       "Bits of the values between the layers, by QuantizeLinear; needs --calibrate (default: float)")
             ->check(CLI::IsMember({8, 7, 6, 5, 4, 3, 2}))
             ->group(network);
+        c->add_option("--activation-clip", o.activation_clip,
+                      "Range of these values that is kept, as --clip; aciq: Laplace, corrected constants (default: "
+                      "minmax at 8 bits, else mse)")
+            ->transform(choice(clip_names))
+            ->group(network);
+        c->add_option("--activation-percentile", o.activation_percentile,
+                      "--activation-clip percentile: the share of values kept, in percent")
+            ->check(CLI::Range(50.0, 100.0))
+            ->capture_default_str()
+            ->group(network);
+        c->add_flag("--keep-sums,!--no-keep-sums", o.keep_sums,
+                    "Round so that the weights of each kernel and output channel keep their sum (default: below 8 "
+                    "bits, unless --bias-correct or --rounding is given)")
+            ->group(network);
         c->add_option("--calibrate", o.calibrate,
                       "Samples to run the network on: a folder of JPEG files (the middle of each, as large as the "
                       "model's input), CIFAR-10's .bin, MNIST's images.gz, or float32 .npy")
@@ -335,6 +349,12 @@ struct command_line {
         if (o.activations != 0 && o.calibrate.empty()) {
             contradiction("--activations needs samples to calibrate on: --calibrate is missing");
         }
+        if (given("--activation-clip") && o.activations == 0) {
+            contradiction("--activation-clip has no effect without --activations");
+        }
+        if (!given("--activation-clip")) {
+            o.activation_clip = o.activations == 8 ? clip_method::minmax : clip_method::mse;
+        }
         for (const char* option : {"--preprocess", "--samples", "--resume"}) {
             if (given(option) && o.calibrate.empty()) {
                 contradiction(std::string(option) + " has no effect without --calibrate");
@@ -380,6 +400,8 @@ struct command_line {
             }
         };
         only_with("--percentile", o.clip == clip_method::percentile, "--clip percentile");
+        only_with("--activation-percentile", o.activation_clip == clip_method::percentile,
+                  "--activation-clip percentile");
         only_with("--prior", o.clip == clip_method::aciq, "--clip aciq");
         only_with("--aciq-mode", o.clip == clip_method::aciq, "--clip aciq");
         only_with("--min-bits", o.average_bits.has_value(), "--average-bits");
@@ -397,7 +419,7 @@ struct command_line {
                 contradiction("--average-bits must lie between --min-bits and --max-bits");
             }
         }
-        if (std::isnan(o.percentile)) {
+        if (std::isnan(o.percentile) || std::isnan(o.activation_percentile)) {
             contradiction("--percentile must be a number");
         }
         for (const auto* patterns : {&o.include, &o.exclude}) {
@@ -421,6 +443,13 @@ struct command_line {
             if (!known) {
                 contradiction("--bias-correct=" + printable(bias_correct_) + ": must be mean or mean-and-norm");
             }
+        }
+        if (!given("--keep-sums")) {
+            o.keep_sums = o.input.ends_with(".onnx") && (o.bits < 8 || o.average_bits) &&
+                          o.correct == correction::none && !given("--rounding");
+        } else if (o.keep_sums && (o.correct != correction::none || given("--rounding"))) {
+            contradiction(std::string("--keep-sums and ") + (given("--rounding") ? "--rounding" : "--bias-correct") +
+                          " contradict each other: it is a way of rounding that leaves nothing to correct");
         }
     }
 

@@ -106,6 +106,9 @@ json provenance_of(const quantize_command& o) {
         out["seed"] = o.seed;
     }
     out["scale_by"] = name_in(scale_by_names, o.divide);
+    if (o.keep_sums) {
+        out["keep_sums"] = true;
+    }
     return out;
 }
 

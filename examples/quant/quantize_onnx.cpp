@@ -6,6 +6,7 @@
 #include "calibrate_onnx.hpp"
 #include "html_report.hpp"
 #include "io/atomic_file.hpp"
+#include "keep_sums.hpp"
 #include "quantize_values.hpp"
 #include "statistics.hpp"
 
@@ -26,11 +27,36 @@ void note(const quantize_command& o, const std::string& text) {
 /// Elements are quantized in blocks of about this many, where the slices do not depend on each other.
 constexpr std::size_t block_elements = std::size_t{1} << 22;
 
+/// What keeps its sum: the slices (or for one slice per tensor, each output channel), first by kernels of so many elements.
+struct kept_sums {
+    bool any = false;
+    sliced_shape slices;
+    std::size_t kernel = 1;
+};
+kept_sums sums_of(const quantize_command& o, const sliced_shape& layout, const shape_type& shape,
+                  const quant_onnx::weight& w, int axis) {
+    if (!o.keep_sums) {
+        return {};
+    }
+    if (layout.granularity == granularity_choice::per_group) {
+        return {axis == w.input_axis, layout, 1};
+    }
+    if (layout.granularity == granularity_choice::per_axis && axis != w.output_axis) {
+        return {};
+    }
+    kept_sums out{true, *slice_shape(shape, granularity_choice::per_axis, w.output_axis, 0), 1};
+    for (std::size_t d = 2; d < shape.size() && w.output_axis < 2 && w.input_axis < 2; ++d) {
+        out.kernel *= static_cast<std::size_t>(shape[d]);
+    }
+    return out;
+}
+
 /// Quantizes one initializer: all its values in memory where they have to be, else block by block.
 class initializer_quantizer {
 public:
-    initializer_quantizer(const quantize_command& o, sliced_shape layout, element_type codes, quantized_row& row)
-        : o_(o), layout_(layout), half_(quant_onnx::bits_of(codes) == 4), row_(row) {}
+    initializer_quantizer(const quantize_command& o, sliced_shape layout, kept_sums kept, element_type codes,
+                          quantized_row& row)
+        : o_(o), layout_(layout), kept_(kept), half_(quant_onnx::bits_of(codes) == 4), row_(row) {}
 
     quant_onnx::weight_result run(const quant_onnx::tensor& t, std::span<std::byte> packed) {
         const bool independent = layout_.granularity != granularity_choice::per_tensor && !o_.average_bits &&
@@ -106,7 +132,20 @@ private:
         }
         bits_ += quant::average_bits(*q) * static_cast<double>(values.size());
         const auto e = layout.extents();
-        const auto into = [&](auto codes) {
+        const auto into = [&]<class Code>(std::span<const Code> nearest) {
+            std::vector<Code> flipped;
+            auto codes = nearest;
+            if (kept_.any) {
+                auto sums = kept_.slices;
+                if (layout.granularity != granularity_choice::per_tensor) {
+                    sums.outer = layout.outer; // of the block
+                    sums.extent = layout.extent;
+                }
+                flipped.assign(nearest.begin(), nearest.end());
+                keep_sums(values, std::span(flipped), std::span<const quant::affine_params>(params), sums, kept_.kernel,
+                          o_.threads);
+                codes = flipped;
+            }
             if (half_) {
                 const auto status = quant::pack_codes(codes, packed, quant::code_format{4, o_.is_signed});
                 if (!status) {
@@ -119,9 +158,9 @@ private:
                                  layout.library());
         };
         if (o_.is_signed) {
-            into(q->codes<std::int8_t>());
+            into(std::span<const std::int8_t>(q->codes<std::int8_t>()));
         } else {
-            into(q->codes<std::uint8_t>());
+            into(std::span<const std::uint8_t>(q->codes<std::uint8_t>()));
         }
         result_.params.insert(result_.params.end(), params.begin(), params.end());
         if (!o_.report.empty()) {
@@ -131,6 +170,7 @@ private:
 
     const quantize_command& o_;
     sliced_shape layout_;
+    kept_sums kept_;
     bool half_;
     quantized_row& row_;
     quant::error_observer error_;
@@ -258,8 +298,9 @@ void quantize_onnx(const quantize_command& o) {
                           (row.slices + per_byte - 1) / per_byte; // codes, scales, zero points
         const auto left = quant_onnx::replace_weight(
             model, w, format,
-            [&o, &shown, &row, layout = *layout, codes](const auto& weight, auto packed) {
-                auto result = initializer_quantizer(o, layout, codes, row).run(weight, packed);
+            [&o, &shown, &row, layout = *layout, kept = sums_of(o, *layout, row.shape, w, axis),
+             codes](const auto& weight, auto packed) {
+                auto result = initializer_quantizer(o, layout, kept, codes, row).run(weight, packed);
                 shown.done(row.bytes_before);
                 return result;
             },

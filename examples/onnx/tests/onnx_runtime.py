@@ -107,7 +107,8 @@ def check(source, *options, types, tolerance=1e-5):
     """Quantizes a model; ONNX's checker and ONNX Runtime accept it, its weights lie within half a step of the original ones, and
     it computes what the model with its dequantized weights computes."""
     out = scratch / "out.onnx"
-    run(quant, "quantize", source, "-f", "-o", out, "--clip", "minmax", *options)
+    run(quant, "quantize", source, "-f", "-o", out, "--clip", "minmax",
+        *(["--no-keep-sums"] if "--bias-correct" not in options else []), *options)
     onnx.checker.check_model(str(out), full_check=True)
     result, inputs = infer(out)
     restored, seen = dequantized(out)
@@ -150,6 +151,37 @@ def test_gemm_and_matmul():
     note = subprocess.run([quant, "quantize", path, "-fo", scratch / "n.onnx", "--bits", "4", "--average-bits", "4",
                            "--bias-correct"], capture_output=True, text=True)
     assert "no width per channel" in note.stderr and "no place for the shift" in note.stderr, note.stderr
+
+
+def test_kept_sums():
+    # Below 8 bits every code is one of the two neighbours of its real value, and each output channel keeps its sum.
+    tensors = {"c": f32(6, 4, 3, 3), "t": f32(6, 5, 2, 2), "g": f32(20, 7), "d": f32(5, 1, 3, 3)}
+    model = make([helper.make_node("Conv", ["x", "c"], ["a"], pads=[1] * 4), helper.make_node("ConvTranspose", ["a", "t"], ["b"]),
+                  helper.make_node("Conv", ["b", "d"], ["e"], group=5), helper.make_node("GlobalAveragePool", ["e"], ["p"]),
+                  helper.make_node("Reshape", ["p", "s"], ["f"]), helper.make_node("MatMul", ["f", "g"], ["y"])],
+                 {"x": [4, 4, 7, 7]}, {"y": [1, 7]}, {**tensors, "s": np.array([1, 20])})
+    path, out = save(model), scratch / "q.onnx"
+    sums = {"c": (1, 2, 3), "t": (0, 2, 3), "g": (0,), "d": (1, 2, 3)}
+    for options in (["--bits", 4], ["--bits", 3, "--mapping", "affine"], ["--bits", 4, "--unsigned"], ["--bits", 5, "--per-tensor"],
+                    ["--bits", 4, "--average-bits", "3.5", "--min-bits", "3", "--max-bits", "4"]):
+        for threads in (1, 3):
+            run(quant, "quantize", path, "-fqo", out, "--clip", "minmax", "--threads", threads, *options)
+            _, seen = dequantized(out)
+            for name, (_, step, real) in seen.items():
+                errors = (tensors[name] - real) / step
+                # symmetric codes have one more step below than above: the largest value may lie a whole step away
+                assert np.abs(errors).max() < 1 + 1e-4, (name, options, np.abs(errors).max())
+                assert np.abs(errors.sum(sums[name])).max() < 0.5 + 1e-3, (name, options, errors.sum(sums[name]))
+                kernels = errors.sum((2, 3)) if name in "ct" else errors.sum(sums[name])
+                assert np.abs(kernels).max() < 1.5 + 1e-3, (name, options)
+            before = before if threads == 3 else out.read_bytes()
+            assert out.read_bytes() == before
+    run(quant, "quantize", path, "-fqo", out, "--clip", "minmax", "--bits", 4, "--group-size", 5, "--include", "^g$")
+    _, seen = dequantized(out)
+    errors = (tensors["g"] - seen["g"][2]) / seen["g"][1]
+    assert np.abs(errors.reshape(4, 5, 7).sum(1)).max() < 0.5 + 1e-3
+    assert "contradict" in run(quant, "quantize", path, "-fqo", out, "--bits", 4, "--keep-sums", "--bias-correct", fails=2)
+    assert "contradict" in run(quant, "quantize", path, "-fqo", out, "--keep-sums", "--rounding", "half-away", fails=2)
 
 
 def test_odd_extents_and_one_more_use():
@@ -352,7 +384,7 @@ def test_calibration():
     got, _ = infer(out, inputs)
     assert distance(expected[0], got[0]) < 0.2, distance(expected[0], got[0])
     # The shift of the bias correction: with it, the mean of the output over the samples is that of the float model.
-    words = [quant, "quantize", path, "-fqo", out, "--bits", "3", "--clip", "mse", "--exclude", "w"]
+    words = [quant, "quantize", path, "-fqo", out, "--bits", "3", "--clip", "mse", "--exclude", "w", "--no-keep-sums"]
     run(*words)
     plain, _ = infer(out, inputs)
     note = subprocess.run([*words, "--bias-correct", "--calibrate", samples], capture_output=True, text=True)
@@ -364,6 +396,22 @@ def test_calibration():
     shift = (original.astype(np.float64) - quantized).mean(0) * pooled.sum(1).mean()
     assert np.allclose(corrected[0] - plain[0], shift, atol=1e-3), (corrected[0] - plain[0], shift)
     assert "has no such" not in note.stderr
+    # The other ways to choose the ranges of the values.
+    words = [quant, "quantize", path, "-fqo", out, "--calibrate", samples, "--activations", 4, "--activation-clip"]
+    ranges = {}
+    for clip in ("minmax", "percentile", "mse", "entropy", "aciq"):
+        run(*words, clip)
+        tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer}
+        ranges[clip] = 15 * float(tensors["r_scale"])
+        assert abs(tensors["x_scale"] - float(np.ptp(inputs["x"])) / 255) < 1e-6  # 8 bits, all of it
+    assert abs(ranges["minmax"] - r.max()) < 1e-5
+    assert 0 < ranges["mse"] < ranges["minmax"], ranges
+    for clip in ("percentile", "entropy", "aciq"):
+        assert 0 < ranges[clip] < ranges["minmax"] + 1e-4, ranges
+    run(*words, "percentile", "--activation-percentile", 90)
+    got = 15 * float(next(numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer if t.name == "r_scale"))
+    assert abs(got - np.quantile(r, 0.9)) < 0.02, (got, np.quantile(r, 0.9))
+    assert "has no effect" in run(*words, "mse", "--activation-percentile", 90, fails=2)
     assert "--calibrate is missing" in run(quant, "quantize", path, "-o", out, "--activations", "8", fails=2)
     np.save(samples, f32(4, 2, 6, 6))
     assert "its samples are 2x6x6, the model is for 3x6x6" in run(
