@@ -12,6 +12,7 @@
 
 #include <quant/train/budget.hpp>
 #include <quant/train/csq.hpp>
+#include <quant/train/csq_training.hpp>
 #include <quant/train/fixed_planes.hpp>
 #include <quant/train/gate.hpp>
 #include <quant/train/schedule.hpp>
