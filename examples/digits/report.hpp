@@ -4,6 +4,7 @@
 // The ablation's results as text, Markdown, CSV, JSON and a plot.
 
 #include "../nn/confidence.hpp"
+#include "../report/line_plot.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -11,7 +12,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,11 +41,7 @@ struct report {
 
 namespace detail {
 
-template <class... Arguments> std::string format(const char* pattern, Arguments... arguments) {
-    std::string text(static_cast<std::size_t>(std::snprintf(nullptr, 0, pattern, arguments...)), '\0');
-    std::snprintf(text.data(), text.size() + 1, pattern, arguments...);
-    return text;
-}
+using quant_report::formatted;
 
 inline constexpr std::array<std::string_view, 10> columns{"bits", "method",      "weights",   "activations", "accuracy",
                                                           "95 %", "lost/gained", "logits dB", "bytes",       "seconds"};
@@ -54,16 +50,16 @@ using cells = std::array<std::string, columns.size()>;
 inline cells cells_of(const row& r) {
     const auto [lo, hi] = nn::confidence_interval(r.correct, r.images);
     const bool reference = r.bits == 32;
-    return {format("%u", r.bits),
+    return {formatted("%u", r.bits),
             r.method,
-            format("%.2f", r.weight_bits),
-            format("%.2f", r.activation_bits),
-            format("%.1f %%", r.accuracy()),
-            format("%.1f-%.1f", lo, hi),
-            reference ? "" : format("-%zu +%zu", r.lost, r.gained),
-            reference ? "" : format("%.1f", r.logit_sqnr),
-            format("%zu", r.bytes),
-            reference ? "" : format("%.3f", r.seconds)};
+            formatted("%.2f", r.weight_bits),
+            formatted("%.2f", r.activation_bits),
+            formatted("%.1f %%", r.accuracy()),
+            formatted("%.1f-%.1f", lo, hi),
+            reference ? "" : formatted("-%zu +%zu", r.lost, r.gained),
+            reference ? "" : formatted("%.1f", r.logit_sqnr),
+            formatted("%zu", r.bytes),
+            reference ? "" : formatted("%.3f", r.seconds)};
 }
 
 inline std::vector<cells> all_cells(const report& r) {
@@ -106,7 +102,7 @@ inline std::string table(const report& r, bool markdown) {
 
 /// What the columns mean; printed under the table.
 inline std::string legend(const report& r) {
-    return detail::format(
+    return quant_report::formatted(
         "accuracy: %zu images the network never saw, so one image is %.1f points; 95 %%: Wilson interval of the "
         "accuracy.\n"
         "lost/gained: images right with float32 and wrong here, and the reverse: the fair way to compare two rows.\n"
@@ -126,10 +122,10 @@ inline std::string as_csv(const report& r) {
     std::string text =
         "method,bits,weight_bits,activation_bits,correct,images,lost,gained,logit_sqnr_db,bytes,seconds\n";
     const auto add = [&](const row& one) {
-        text += detail::format("%s,%u,%.4f,%.4f,%zu,%zu,%zu,%zu,%s,%zu,%.4f\n", one.method.c_str(), one.bits,
-                               one.weight_bits, one.activation_bits, one.correct, one.images, one.lost, one.gained,
-                               one.bits == 32 ? "" : detail::format("%.4f", one.logit_sqnr).c_str(), one.bytes,
-                               one.seconds);
+        text += quant_report::formatted(
+            "%s,%u,%.4f,%.4f,%zu,%zu,%zu,%zu,%s,%zu,%.4f\n", one.method.c_str(), one.bits, one.weight_bits,
+            one.activation_bits, one.correct, one.images, one.lost, one.gained,
+            one.bits == 32 ? "" : quant_report::formatted("%.4f", one.logit_sqnr).c_str(), one.bytes, one.seconds);
     };
     add(r.reference);
     for (const row& one : r.rows) add(one);
@@ -162,47 +158,24 @@ inline std::string as_json(const report& r) {
 
 /// Accuracy against bits, one line per method, as a self-contained SVG file.
 inline std::string as_svg(const report& r) {
-    constexpr double left = 60, top = 20, width = 440, height = 260;
-    constexpr std::array colours{"#888888", "#1f77b4", "#2ca02c", "#d62728"};
+    quant_report::line_plot plot{{}, {}, "float32", r.reference.accuracy()};
     unsigned most = 0, least = 32;
     for (const row& one : r.rows) {
         most = std::max(most, one.bits);
         least = std::min(least, one.bits);
     }
-    const auto x = [&](unsigned bits) {
-        return left + (most == least ? 0.5 : double(bits - least) / double(most - least)) * width;
-    };
-    const auto y = [&](double percent) { return top + height * (1.0 - percent / 100.0); };
-    std::string svg =
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"680\" height=\"330\" font-family=\"sans-serif\" "
-        "font-size=\"12\">\n<rect width=\"680\" height=\"330\" fill=\"white\"/>\n";
-    for (int percent = 0; percent <= 100; percent += 20)
-        svg += detail::format(
-            "<path d=\"M%g %g h%g\" stroke=\"#ddd\"/><text x=\"%g\" y=\"%g\" text-anchor=\"end\">%d %%</text>\n", left,
-            y(percent), width, left - 8, y(percent) + 4, percent);
-    std::vector<std::string> names;
     for (const row& one : r.rows) {
-        if (std::find(names.begin(), names.end(), one.method) == names.end()) names.push_back(one.method);
         if (one.method == r.rows.front().method)
-            svg += detail::format("<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">%u bit</text>\n", x(one.bits),
-                                  top + height + 18, one.bits);
+            plot.places.push_back({most == least ? 0.5 : double(one.bits - least) / double(most - least),
+                                   quant_report::formatted("%u bit", one.bits)});
+        const auto line = std::find_if(plot.lines.begin(), plot.lines.end(),
+                                       [&](const quant_report::line_plot::line& l) { return l.name == one.method; });
+        if (line == plot.lines.end())
+            plot.lines.push_back({one.method, {one.accuracy()}});
+        else
+            line->percents.push_back(one.accuracy());
     }
-    const double reference = y(r.reference.accuracy());
-    svg += detail::format(
-        "<path d=\"M%g %g h%g\" stroke=\"black\" stroke-dasharray=\"4 3\"/><text x=\"%g\" y=\"%g\">float32</text>\n",
-        left, reference, width, left + width + 10, reference + 4);
-    for (std::size_t m = 0; m < names.size(); ++m) {
-        const char* const colour = colours[m % colours.size()];
-        std::string path;
-        for (const row& one : r.rows)
-            if (one.method == names[m])
-                path += detail::format("%s%g %g", path.empty() ? "M" : " L", x(one.bits), y(one.accuracy()));
-        svg +=
-            detail::format("<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", path.c_str(), colour);
-        svg += detail::format("<text x=\"%g\" y=\"%g\" fill=\"%s\">%s</text>\n", left + width + 10,
-                              top + 60 + 20 * double(m), colour, names[m].c_str());
-    }
-    return svg + "</svg>\n";
+    return quant_report::as_svg(plot);
 }
 
 } // namespace digits
