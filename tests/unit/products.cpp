@@ -149,7 +149,7 @@ TEST_CASE("The largest sums fit, and products refuse what might not or what does
     const std::span<const std::int8_t> most = std::span<const std::int8_t>(least).first(131071);
     CHECK(*quant::dot(most, most) == 131071 * 16384);
     CHECK(quant::dot(least, least).status().code == errc::invalid_argument);
-    const std::vector<std::int8_t> w(64, 1), x(16, 1);
+    const std::vector<std::int8_t> w = codes(64, 1, 1, 0), x = codes(16, 1, 1, 0);
     std::vector<std::int32_t> y(4);
     std::vector<float> f(4);
     const auto matrix = quant::view(w, 4, 16);

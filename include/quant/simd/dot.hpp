@@ -53,7 +53,9 @@ struct dot_tile {
     alignas(64) std::int8_t odd[dot_tile_cols / 2];
     alignas(
         64) std::int32_t offset[dot_tile_cols / dot_group * dot_rows]; ///< of each group, once for each of four rows
-    const std::int8_t* natural = nullptr;                              ///< for 8-bit codes: the activations
+    alignas(
+        64) std::int8_t tail[4 * dot_group]; ///< for 8-bit codes: what follows the last four whole groups, then zeros
+    const std::int8_t* natural = nullptr;    ///< for 8-bit codes: the activations
 };
 
 namespace detail {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <quant/simd/dot.hpp>
+#include <quant/simd/memory.hpp>
 #include <quant/simd/pack.hpp>
 #include <type_traits>
 
@@ -30,13 +31,20 @@ struct product_shape {
 
 namespace detail {
 
+/// How far before they are used weights are asked for into the second-level cache: the distance of two fours of rows, or 0 for a matrix
+/// that lies there already. The four streams of a step are short, and a new one begins with every page.
+inline std::size_t bytes_ahead(const product_shape& s) noexcept {
+    return s.rows * s.row_stride > std::size_t{768} * 1024 ? 2 * dot_rows * s.row_stride : 0;
+}
+
 template <class Arch> using dot_unit_t = dot_unit<dot_units_of<Arch>()>;
 
 /// Four rows of bytes times Batch rows of activations. n is a multiple of the unit's step, except that with `tails` the last step
 /// lies wherever the row ends and takes its activations from there, with zeros for what the step before has counted.
-template <class Unit, std::size_t Batch>
+template <class Unit, std::size_t Batch, bool Ahead>
 QUANT_INLINE void byte_rows(const std::int8_t* const (&w)[dot_rows], const std::int8_t* x, std::size_t x_stride,
-                            std::size_t n, const std::int8_t* tails, std::int32_t (&out)[dot_rows][Batch]) noexcept {
+                            std::size_t n, [[maybe_unused]] std::size_t ahead, const std::int8_t* tails,
+                            std::int32_t (&out)[dot_rows][Batch]) noexcept {
     typename Unit::ints total[dot_rows][Batch];
     for (auto& row : total)
         for (auto& t : row) t = Unit::zero();
@@ -49,6 +57,7 @@ QUANT_INLINE void byte_rows(const std::int8_t* const (&w)[dot_rows], const std::
                 activations[b] = Unit::load(from + b * stride);
         });
         four_times([&](auto r) QUANT_INLINE_LAMBDA {
+            if constexpr (Ahead) prefetch_second_level(reinterpret_cast<const std::byte*>(w[r]) + at + ahead);
             const auto weights = Unit::weights(w[r] + at);
             n_times<Batch>(
                 [&](auto b) QUANT_INLINE_LAMBDA { total[r][b] = Unit::bytes(total[r][b], weights, activations[b]); });
@@ -66,7 +75,7 @@ QUANT_INLINE void byte_rows(const std::int8_t* const (&w)[dot_rows], const std::
 template <class Unit, std::size_t Batch>
 inline void byte_columns(const std::int8_t* w, const std::int8_t* x, std::int32_t* y, const product_shape& s) noexcept {
     constexpr std::size_t step = Unit::step;
-    const std::size_t rest = s.cols % step;
+    const std::size_t rest = s.cols % step, ahead = bytes_ahead(s);
     alignas(64) std::int8_t tails[Batch * step] = {};
     std::int32_t offset[Batch] = {};
     for (std::size_t b = 0; b < Batch; ++b) {
@@ -88,9 +97,11 @@ inline void byte_columns(const std::int8_t* w, const std::int8_t* x, std::int32_
         }
         std::int32_t sums[dot_rows][Batch];
         if (s.cols < step)
-            byte_rows<Unit, Batch>(rows, tails, step, step, nullptr, sums);
+            byte_rows<Unit, Batch, false>(rows, tails, step, step, 0, nullptr, sums);
+        else if (ahead != 0)
+            byte_rows<Unit, Batch, true>(rows, x, s.x_stride, s.cols, ahead, tails, sums);
         else
-            byte_rows<Unit, Batch>(rows, x, s.x_stride, s.cols, tails, sums);
+            byte_rows<Unit, Batch, false>(rows, x, s.x_stride, s.cols, 0, tails, sums);
         for (std::size_t i = 0; i < dot_rows && r + i < s.rows; ++i)
             for (std::size_t b = 0; b < Batch; ++b)
                 y[b * s.y_stride + r + i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i][b]) -
@@ -98,15 +109,15 @@ inline void byte_columns(const std::int8_t* w, const std::int8_t* x, std::int32_
     }
 }
 
-/// The activations of columns first … first + n as 4-bit or 8-bit weights want them.
+/// The activations of a tile as 4-bit or 8-bit weights want them, with zeros up to four whole groups.
+inline constexpr std::size_t dot_block = 4 * dot_group;
 template <class Arch, bool Nibbles>
 inline void prepare_tile(const std::int8_t* x, std::size_t n, dot_tile& tile) noexcept {
     tile.natural = x;
     if constexpr (has_dot_unit<Arch>) {
         using unit = dot_unit_t<Arch>;
         constexpr std::int32_t added = Nibbles ? unit::nibble_offset : unit::byte_offset;
-        for (std::size_t g = 0; g < n / dot_group; ++g) {
-            const std::int8_t* const own = x + g * dot_group;
+        const auto groups_at = [&](const std::int8_t* own, std::size_t g) {
             std::int32_t sum = 0;
             for (std::size_t i = 0; i < dot_group; ++i) sum += own[i];
             for (std::size_t r = 0; r < dot_rows; ++r) tile.offset[g * dot_rows + r] = added * sum;
@@ -115,6 +126,12 @@ inline void prepare_tile(const std::int8_t* x, std::size_t n, dot_tile& tile) no
                     tile.even[g * (dot_group / 2) + i] = own[2 * i];
                     tile.odd[g * (dot_group / 2) + i] = own[2 * i + 1];
                 }
+        };
+        for (std::size_t g = 0; g < n / dot_block * 4; ++g) groups_at(x + g * dot_group, g);
+        if (const std::size_t rest = n % dot_block; rest != 0) {
+            std::memset(tile.tail, 0, sizeof(tile.tail));
+            std::memcpy(tile.tail, x + n - rest, rest);
+            for (std::size_t g = 0; g < 4; ++g) groups_at(tile.tail + g * dot_group, n / dot_block * 4 + g);
         }
     }
 }
@@ -131,69 +148,116 @@ QUANT_INLINE std::int32_t group_sum(const std::uint8_t* w, const std::int8_t* x,
         return dot_generic(reinterpret_cast<const std::int8_t*>(w), x, n);
 }
 
+/// What follows the last whole block of four groups, with zeros behind it.
+template <bool Nibbles> struct row_tails {
+    alignas(64) std::uint8_t codes[dot_rows][code_bytes<Nibbles>(dot_block)] = {};
+    const std::uint8_t* rows[dot_rows];
+    row_tails(const std::uint8_t* const (&w)[dot_rows], std::size_t done, std::size_t n) noexcept {
+        for (std::size_t r = 0; r < dot_rows; ++r) {
+            std::memcpy(codes[r], w[r] + code_bytes<Nibbles>(done), code_bytes<Nibbles>(n - done));
+            rows[r] = codes[r];
+        }
+    }
+};
+
 /// Four rows, columns of one tile: adds to lanes[4 * (group mod 4) + row]. scales [row] point at the tile's first group.
 template <class Arch, bool Nibbles>
 inline void group_rows(const std::uint8_t* const (&w)[dot_rows], const float* const (&scales)[dot_rows],
-                       const dot_tile& tile, std::size_t n, float* lanes) noexcept {
-    std::size_t g = 0;
-    const std::size_t groups = n / dot_group;
+                       const dot_tile& tile, std::size_t n, [[maybe_unused]] std::size_t ahead, float* lanes) noexcept {
     if constexpr (has_dot_unit<Arch>) {
         using unit = dot_unit_t<Arch>;
         constexpr std::size_t parts = unit::group_parts, together = 4 / parts;
         using floats = decltype(unit::load_floats(lanes));
         floats total[parts];
         n_times<parts>([&](auto p) QUANT_INLINE_LAMBDA { total[p] = unit::load_floats(lanes + p * 4 * together); });
-        for (; g + 4 <= groups; g += 4) {
-            floats scale[parts];
-            unit::scales(scales, g, scale);
+        // Four groups, from group `at` of `rows` and group g of the tile on.
+        const auto block = [&](const std::uint8_t* const(&rows)[dot_rows], const floats(&scale)[parts],
+                               const std::int8_t* x, std::size_t from, std::size_t g) QUANT_INLINE_LAMBDA {
             n_times<parts>([&](auto p) QUANT_INLINE_LAMBDA {
-                const std::size_t at = g + p * together;
+                const std::size_t at = from + p * together, in_tile = g + p * together;
                 const auto row = [&](std::size_t r) QUANT_INLINE_LAMBDA {
                     if constexpr (Nibbles)
-                        return unit::nibble_part(w[r] + at * (dot_group / 2), tile, at * (dot_group / 2));
+                        return unit::nibble_part(rows[r] + at * (dot_group / 2), tile, in_tile * (dot_group / 2));
                     else
-                        return unit::byte_part(reinterpret_cast<const std::int8_t*>(w[r]) + at * dot_group,
-                                               tile.natural + at * dot_group);
+                        return unit::byte_part(reinterpret_cast<const std::int8_t*>(rows[r]) + at * dot_group,
+                                               x + p * together * dot_group);
                 };
                 auto sums = unit::four(row(0), row(1), row(2), row(3));
                 if constexpr ((Nibbles ? unit::nibble_offset : unit::byte_offset) != 0)
-                    sums = unit::less(sums, unit::load(tile.offset + at * dot_rows));
+                    sums = unit::less(sums, unit::load(tile.offset + in_tile * dot_rows));
                 total[p] = unit::add(total[p], rounded_products<unit>(unit::floats(sums), scale[p]));
             });
+        };
+        floats scale[parts];
+        const std::size_t whole = n / dot_block * dot_block;
+        for (std::size_t i = 0; i < whole; i += dot_block) {
+            if (ahead != 0)
+                n_times<dot_rows>([&](auto r) QUANT_INLINE_LAMBDA {
+                    for (std::size_t line = 0; line < code_bytes<Nibbles>(dot_block); line += 64)
+                        prefetch_second_level(w[r] + code_bytes<Nibbles>(i) + line + ahead);
+                });
+            unit::scales(scales, i / dot_group, scale);
+            block(w, scale, tile.natural + i, i / dot_group, i / dot_group);
+        }
+        if (whole < n) {
+            const row_tails<Nibbles> tails(w, whole, n);
+            float padded[dot_rows][4] = {};
+            const float* rows[dot_rows];
+            for (std::size_t r = 0; r < dot_rows; ++r) {
+                std::memcpy(padded[r], scales[r] + whole / dot_group,
+                            (n - whole + dot_group - 1) / dot_group * sizeof(float));
+                rows[r] = padded[r];
+            }
+            unit::scales(rows, 0, scale);
+            block(tails.rows, scale, tile.tail, 0, whole / dot_group); // a group that is not there adds 0
         }
         n_times<parts>([&](auto p) QUANT_INLINE_LAMBDA { unit::put_floats(lanes + p * 4 * together, total[p]); });
-    }
-    for (; g * dot_group < n; ++g) { // the last groups, and everything where there is no unit
-        const std::size_t first = g * dot_group, count = n - first < dot_group ? n - first : dot_group;
-        for (std::size_t r = 0; r < dot_rows; ++r)
-            lanes[4 * (g % 4) + r] += rounded_product(
-                static_cast<float>(group_sum<Nibbles>(w[r] + code_bytes<Nibbles>(first), tile.natural + first, count)),
-                scales[r][g]);
+    } else {
+        for (std::size_t first = 0; first < n; first += dot_group) {
+            const std::size_t g = first / dot_group, count = n - first < dot_group ? n - first : dot_group;
+            for (std::size_t r = 0; r < dot_rows; ++r)
+                lanes[4 * (g % 4) + r] +=
+                    rounded_product(static_cast<float>(group_sum<Nibbles>(w[r] + code_bytes<Nibbles>(first),
+                                                                          tile.natural + first, count)),
+                                    scales[r][g]);
+        }
     }
 }
 
 /// The same without scales: adds the sum of all columns of the tile to total[row].
 template <class Arch>
 inline void nibble_rows(const std::uint8_t* const (&w)[dot_rows], const dot_tile& tile, std::size_t n,
-                        std::int32_t (&total)[dot_rows]) noexcept {
-    std::size_t done = 0;
+                        [[maybe_unused]] std::size_t ahead, std::int32_t (&total)[dot_rows]) noexcept {
     if constexpr (has_dot_unit<Arch>) {
         using unit = dot_unit_t<Arch>;
         constexpr std::size_t step = unit::nibble_bytes;
         typename unit::ints sums[dot_rows];
         for (auto& s : sums) s = unit::zero();
-        for (; done + 2 * step <= n; done += 2 * step)
-            four_times([&](auto r) QUANT_INLINE_LAMBDA {
-                sums[r] = unit::sum(sums[r], unit::nibble_part(w[r] + done / 2, tile, done / 2));
+        const auto block = [&](const std::uint8_t* const(&rows)[dot_rows], std::size_t from,
+                               std::size_t at) QUANT_INLINE_LAMBDA {
+            n_times<dot_block / 2 / step>([&](auto k) QUANT_INLINE_LAMBDA {
+                four_times([&](auto r) QUANT_INLINE_LAMBDA {
+                    sums[r] = unit::sum(sums[r], unit::nibble_part(rows[r] + from + k * step, tile, at + k * step));
+                });
             });
+        };
+        const std::size_t whole = n / dot_block * dot_block;
+        for (std::size_t i = 0; i < whole; i += dot_block) {
+            if (ahead != 0)
+                four_times([&](auto r) QUANT_INLINE_LAMBDA { prefetch_second_level(w[r] + i / 2 + ahead); });
+            block(w, i / 2, i / 2);
+        }
+        if (whole < n) {
+            const row_tails<true> tails(w, whole, n);
+            block(tails.rows, 0, whole / 2);
+        }
         std::int32_t offset = 0;
         if constexpr (unit::nibble_offset != 0)
-            for (std::size_t g = 0; g < done / dot_group; ++g) offset += tile.offset[g * dot_rows];
+            for (std::size_t g = 0; g * dot_group < n; ++g) offset += tile.offset[g * dot_rows];
         four_times([&](auto r) { total[r] += unit::all(sums[r]) - offset; });
+    } else {
+        for (std::size_t r = 0; r < dot_rows; ++r) total[r] += dot_nibbles_generic(w[r], tile.natural, n);
     }
-    if (done < n)
-        for (std::size_t r = 0; r < dot_rows; ++r)
-            total[r] += dot_nibbles_generic(w[r] + done / 2, tile.natural + done, n - done);
 }
 
 /// Runs f(rows of a block, first row, tile, first column, columns) over blocks of rows, batch and tiles of columns; begin(block) and
@@ -243,6 +307,7 @@ template <class Arch = native>
 inline void nibble_product(const std::uint8_t* w, const std::int8_t* x, std::int32_t* y,
                            const product_shape& s) noexcept {
     std::int32_t total[detail::block_rows / dot_rows][dot_rows];
+    const std::size_t ahead = detail::bytes_ahead(s);
     detail::in_tiles<Arch, true>(
         x, s, [&](std::size_t) { std::memset(total, 0, sizeof(total)); },
         [&](std::size_t r, std::size_t count, const dot_tile& tile, std::size_t c, std::size_t n) {
@@ -250,7 +315,7 @@ inline void nibble_product(const std::uint8_t* w, const std::int8_t* x, std::int
                 const std::uint8_t* rows[dot_rows];
                 for (std::size_t k = 0; k < dot_rows; ++k)
                     rows[k] = w + std::min(r + i + k, s.rows - 1) * s.row_stride + c / 2;
-                detail::nibble_rows<Arch>(rows, tile, n, total[i / dot_rows]);
+                detail::nibble_rows<Arch>(rows, tile, n, ahead, total[i / dot_rows]);
             }
         },
         [&](std::size_t r, std::size_t count, std::size_t b) {
@@ -265,6 +330,7 @@ inline void group_product(const std::uint8_t* w, const float* scales, const std:
                           const product_shape& s, std::bool_constant<Nibbles>) noexcept {
     const std::size_t groups = s.cols / dot_group + (s.cols % dot_group != 0 ? 1 : 0);
     float lanes[detail::block_rows / dot_rows][4 * dot_rows];
+    const std::size_t ahead = detail::bytes_ahead(s);
     detail::in_tiles<Arch, Nibbles>(
         x, s, [&](std::size_t) { std::fill_n(&lanes[0][0], detail::block_rows * 4, 0.0f); },
         [&](std::size_t r, std::size_t count, const dot_tile& tile, std::size_t c, std::size_t n) {
@@ -276,7 +342,7 @@ inline void group_product(const std::uint8_t* w, const float* scales, const std:
                     rows[k] = w + row * s.row_stride + detail::code_bytes<Nibbles>(c);
                     own[k] = scales + row * groups + c / dot_group;
                 }
-                detail::group_rows<Arch, Nibbles>(rows, own, tile, n, lanes[i / dot_rows]);
+                detail::group_rows<Arch, Nibbles>(rows, own, tile, n, ahead, lanes[i / dot_rows]);
             }
         },
         [&](std::size_t r, std::size_t count, std::size_t b) {
