@@ -2,8 +2,10 @@
 // oneDNN's reorder with a scale and a zero point. It adds the zero point before it rounds, so that ties fall differently where the
 // zero point is odd; the check allows for that.
 #include "peer.hpp"
+#include "products.hpp"
 #include <dlfcn.h>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
 
 namespace {
 
@@ -100,6 +102,43 @@ template <std::size_t Rows, int Axis> void quantize_axis(row& r) {
     r.run([&] { to_codes.run(true); });
 }
 
+// ---- products: weights in the layout the primitive asks for, s8 times s8 ---------------------------------------------------
+
+void product(row& r, matrix_shape s, std::size_t batch) {
+    using dim = dnnl::memory::dim;
+    using number = dnnl::memory::data_type;
+    using tag = dnnl::memory::format_tag;
+    const auto rows = static_cast<dim>(s.rows), cols = static_cast<dim>(s.cols), m = static_cast<dim>(batch);
+    const auto* const w = reinterpret_cast<const std::int8_t*>(weight_bytes(s.size()));
+    const std::int8_t* const x = activation_codes(batch * s.cols);
+    std::vector<std::int32_t> y(batch * s.rows);
+    const dnnl::memory::desc source({m, cols}, number::s8, tag::ab), results({m, rows}, number::s32, tag::ab),
+        any({cols, rows}, number::s8, tag::any), plain({cols, rows}, number::s8, tag::ba);
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl::matmul::primitive_desc own(engine(), source, any, results);
+#else
+    const dnnl::matmul::primitive_desc own(dnnl::matmul::desc(source, any, results), engine());
+#endif
+    dnnl::stream stream(engine());
+    dnnl::memory from(plain, engine(), const_cast<std::int8_t*>(w)), packed(own.weights_desc(), engine());
+    dnnl::reorder(from, packed).execute(stream, from, packed);
+    dnnl::memory in(source, engine(), const_cast<std::int8_t*>(x)), out(results, engine(), y.data());
+    const dnnl::matmul multiply(own);
+    const std::unordered_map<int, dnnl::memory> arguments{
+        {DNNL_ARG_SRC, in}, {DNNL_ARG_WEIGHTS, packed}, {DNNL_ARG_DST, out}};
+    const auto pass = [&] {
+        multiply.execute(stream, arguments);
+        stream.wait();
+    };
+    pass();
+    for (const std::size_t i : {std::size_t{0}, s.rows - 1}) {
+        std::int32_t sum = 0;
+        for (std::size_t c = 0; c < s.cols; ++c) sum += std::int32_t{w[i * s.cols + c]} * x[c];
+        if (y[i] != sum) return r.state.SkipWithError("oneDNN multiplies something else");
+    }
+    r.run(pass);
+}
+
 const bool registered = [] {
     add<f32_to_8>("quantize_reciprocal/f32_s8/per_tensor", "onednn", all_sizes, quantize);
     add<byte_to_f32>("dequantize/s8_f32/per_tensor", "onednn", all_sizes, dequantize);
@@ -107,6 +146,14 @@ const bool registered = [] {
     add<f32_to_8>(axis + "256x2304", "onednn", {256 * 2304}, quantize_axis<256, 0>);
     add<f32_to_8>(axis + "256x3136", "onednn", {256 * 3136}, quantize_axis<256, 0>);
     add<f32_to_8>(axis + "3136x256_inner", "onednn", {256 * 3136}, quantize_axis<3136, 1>);
+    for (const matrix_shape s : matrix_shapes)
+        if (s.size() <= most_peer_size)
+            add_product("gemv", s, "s8_s32/none", "onednn", s.size(), 0, [=](row& r) { product(r, s, 1); });
+    for (const std::size_t batch : {std::size_t{2}, std::size_t{4}, std::size_t{8}})
+        add_product("gemm" + std::to_string(batch), {4096, 4096}, "s8_s32/none", "onednn", most_peer_size, 0,
+                    [=](row& r) {
+                        product(r, {4096, 4096}, batch);
+                    });
     return true;
 }();
 

@@ -2,6 +2,7 @@
 // ONNX Runtime's CPU kernels: models of one node, one thread, no graph optimization, input and output bound to our buffers. It
 // divides and rounds ties to even, which is the library's default. A run costs about a microsecond before it starts.
 #include "peer.hpp"
+#include "products.hpp"
 #include <onnxruntime_cxx_api.h>
 
 namespace {
@@ -34,7 +35,7 @@ private:
     std::string bytes_;
 };
 
-enum element : unsigned { f32 = 1, u8 = 2, s8 = 3, s4 = 22 };
+enum element : unsigned { f32 = 1, u8 = 2, s8 = 3, s32 = 6, s4 = 22 };
 using shape = std::vector<std::int64_t>;
 
 message initializer(const std::string& name, element type, std::size_t n, const std::string& raw) {
@@ -87,23 +88,33 @@ public:
         for (const output& o : outputs) graph.part(12, value(o.name, o.type, o.extents));
         const message whole = message().number(1, 10).part(7, graph).part(8, message().number(2, 21));
 
+        open(whole);
+        bind("x", from, in, in_bytes, extents, false);
+        for (const output& o : outputs) bind(o.name, o.type, o.data, o.bytes, o.extents, true);
+    }
+    /// A whole model, whose inputs and outputs are still to be bound.
+    explicit model(const message& whole) { open(whole); }
+    void bind(const std::string& name, element type, const void* data, std::size_t size, const shape& extents,
+              bool out) {
+        const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+        const auto tensor = Ort::Value::CreateTensor(memory, const_cast<void*>(data), size, extents.data(),
+                                                     extents.size(), static_cast<ONNXTensorElementDataType>(type));
+        if (out)
+            binding_.BindOutput(name.c_str(), tensor);
+        else
+            binding_.BindInput(name.c_str(), tensor);
+    }
+    void run() { session_.Run(Ort::RunOptions{nullptr}, binding_); }
+
+private:
+    void open(const message& whole) {
         Ort::SessionOptions options;
         options.SetIntraOpNumThreads(1);
         options.SetInterOpNumThreads(1);
         options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_DISABLE_ALL);
         session_ = Ort::Session(environment(), whole.bytes().data(), whole.bytes().size(), options);
         binding_ = Ort::IoBinding(session_);
-        const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-        binding_.BindInput("x", Ort::Value::CreateTensor(memory, const_cast<void*>(in), in_bytes, extents.data(),
-                                                         extents.size(), static_cast<ONNXTensorElementDataType>(from)));
-        for (const output& o : outputs)
-            binding_.BindOutput(o.name.c_str(),
-                                Ort::Value::CreateTensor(memory, o.data, o.bytes, o.extents.data(), o.extents.size(),
-                                                         static_cast<ONNXTensorElementDataType>(o.type)));
     }
-    void run() { session_.Run(Ort::RunOptions{nullptr}, binding_); }
-
-private:
     static Ort::Env& environment() {
         static Ort::Env e(ORT_LOGGING_LEVEL_FATAL, "quant");
         return e;
@@ -151,6 +162,69 @@ void dequantize(row& r) {
     });
 }
 
+// ---- products: weights are constants, so that the runtime packs them when it loads the model ---------------------------------
+
+/// A matrix as a constant.
+message constant(const std::string& name, element type, const shape& extents, const void* data, std::size_t size) {
+    message m;
+    for (const std::int64_t e : extents) m.number(1, static_cast<std::uint64_t>(e));
+    return m.number(2, type).text(8, name).text(9, std::string(static_cast<const char*>(data), size));
+}
+message attribute(const std::string& name, std::uint64_t value) {
+    return message().text(1, name).number(3, value).number(20, 2);
+}
+/// Runs y = node(x, weights …) of one row of activations.
+void product(row& r, const message& node, const std::vector<message>& constants, element from, const void* x,
+             std::size_t x_bytes, element to, void* y, std::size_t y_bytes, matrix_shape s) {
+    guarded(r, [&] {
+        const shape in{1, static_cast<std::int64_t>(s.cols)}, out{1, static_cast<std::int64_t>(s.rows)};
+        message graph;
+        graph.part(1, node).text(2, "g");
+        for (const message& c : constants) graph.part(5, c);
+        graph.part(11, value("x", from, in)).part(12, value("y", to, out));
+        const message whole = message()
+                                  .number(1, 10)
+                                  .part(7, graph)
+                                  .part(8, message().number(2, 21))
+                                  .part(8, message().text(1, "com.microsoft").number(2, 1));
+        model m(whole);
+        m.bind("x", from, x, x_bytes, in, false);
+        m.bind("y", to, y, y_bytes, out, true);
+        m.run();
+        r.run([&] { m.run(); });
+    });
+}
+/// u8 times s8, as its own quantizer makes them. The matrix it multiplies with is [cols, rows].
+void product_of_bytes(row& r, matrix_shape s) {
+    const message node = message().text(1, "x").text(1, "w").text(2, "y").text(4, "MatMulInteger");
+    std::vector<std::int32_t> y(s.rows);
+    const shape extents{static_cast<std::int64_t>(s.cols), static_cast<std::int64_t>(s.rows)};
+    product(r, node, {constant("w", s8, extents, weight_bytes(s.size()), s.size())}, u8, activation_codes(s.cols),
+            s.cols, s32, y.data(), y.size() * 4, s);
+}
+/// 4-bit weights in blocks of 32, activations of float that it quantizes to 8 bits on the way.
+void product_of_nibbles(row& r, matrix_shape s) {
+    const std::size_t groups = s.size() / 32;
+    const auto rows = static_cast<std::int64_t>(s.rows), blocks = static_cast<std::int64_t>(s.cols / 32);
+    const message node = message()
+                             .text(1, "x")
+                             .text(1, "w")
+                             .text(1, "scales")
+                             .text(2, "y")
+                             .text(4, "MatMulNBits")
+                             .part(5, attribute("K", s.cols))
+                             .part(5, attribute("N", s.rows))
+                             .part(5, attribute("bits", 4))
+                             .part(5, attribute("block_size", 32))
+                             .part(5, attribute("accuracy_level", 4))
+                             .text(7, "com.microsoft");
+    std::vector<float> y(s.rows);
+    product(r, node,
+            {constant("w", u8, {rows, blocks, 16}, weight_bytes(s.size() / 2), s.size() / 2),
+             constant("scales", f32, {rows * blocks}, group_scales_of(groups), groups * 4)},
+            f32, reals(s.cols), s.cols * 4, f32, y.data(), y.size() * 4, s);
+}
+
 const bool registered = [] {
     add<f32_to_8>("quantize/f32_s8/per_tensor", "onnxruntime", all_sizes, quantize<std::int8_t, 1, -1>);
     add<f32_to_8>("quantize/f32_u8/per_tensor", "onnxruntime", all_sizes, quantize<std::uint8_t, 1, -1>);
@@ -159,6 +233,13 @@ const bool registered = [] {
     add<f32_to_8>(axis + "256x2304", "onnxruntime", {256 * 2304}, quantize<std::int8_t, 256, 0>);
     add<f32_to_8>(axis + "256x3136", "onnxruntime", {256 * 3136}, quantize<std::int8_t, 256, 0>);
     add<f32_to_8>(axis + "3136x256_inner", "onnxruntime", {256 * 3136}, quantize<std::int8_t, 3136, 1>);
+    for (const matrix_shape s : matrix_shapes) {
+        if (s.size() > most_peer_size) continue;
+        add_product("gemv", s, "s8_s32/none", "onnxruntime", s.size(), 0, [=](row& r) { product_of_bytes(r, s); });
+        if (s.cols % 32 == 0)
+            add_product("gemv", s, "int4_f32/groups_of_32", "onnxruntime", s.size() / 2, s.size() / 8,
+                        [=](row& r) { product_of_nibbles(r, s); });
+    }
     return true;
 }();
 
