@@ -176,6 +176,7 @@ void unfold(const layer& l, const tensor& x, std::size_t sample, std::size_t gro
 struct layer_moments {
     vector x, y;
     matrix xx, yx;
+    double evidence = 0.0; ///< independent samples: positions of one image have much in common
 
     layer_moments(const layer& l, const tensor& inputs, const tensor& outputs, std::size_t group) {
         const std::size_t depth = l.weight.sample_size(), rows = l.weight.shape[0] / l.groups;
@@ -196,6 +197,7 @@ struct layer_moments {
             all += products.cast<double>();
         }
         all /= static_cast<double>(samples * positions);
+        evidence = static_cast<double>(samples) * std::sqrt(static_cast<double>(positions));
         const auto d = index(depth);
         x = all.row(d).head(d);
         y = all.col(d).tail(index(rows));
@@ -233,14 +235,16 @@ void fit_group(layer& l, quant::quantized_tensor& q, std::size_t group, layer_mo
     const std::size_t depth = l.weight.sample_size(), rows = l.weight.shape[0] / l.groups, first = group * rows;
     const auto d = index(depth);
     nn::matrix_map weights(&l.weight.data[first * depth], index(rows), d);
-    const double unit = m.xx.trace() / static_cast<double>(depth) + 1e-12;
-    if (how.refit) { // |W x - y|^2 + ridge |W - W_float|^2
-        matrix a = m.xx;
-        a.diagonal().array() += how.ridge * unit;
-        const matrix b = m.yx + how.ridge * unit * weights.cast<double>();
-        weights = a.ldlt().solve(b.transpose()).transpose().cast<float>();
+    // Covariances of many inputs from few samples tell of what is not there: the inputs' own variances hold against them. The small
+    // addition is for inputs that never vary.
+    const double unit = m.xx.trace() / static_cast<double>(depth);
+    const vector own_variances =
+        (m.xx.diagonal() * (how.ridge * static_cast<double>(depth) / m.evidence)).array() + 0.01 * unit + 1e-12;
+    m.xx.diagonal() += own_variances;
+    if (how.refit) { // |W x - y|^2 + |W - W_float|^2, the latter by variances
+        const matrix b = m.yx + weights.cast<double>() * own_variances.asDiagonal();
+        weights = m.xx.ldlt().solve(b.transpose()).transpose().cast<float>();
     }
-    m.xx.diagonal().array() += how.damping * unit;
 
     // Inputs that say most come first.
     std::vector<std::size_t> order(depth);

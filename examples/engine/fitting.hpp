@@ -24,9 +24,10 @@ namespace engine {
 
 struct fit_settings {
     double equalization = 0.5; ///< the power of the ratio of ranges that a channel is scaled by; 0: not at all
-    double ridge = 1.0;        ///< how near weights stay to the float ones, in mean squares of the layer's inputs
-    double damping = 0.01;     ///< the same for what later weights make up for
-    bool refit = true;         ///< false: the float weights are rounded, and only rounding errors are made up for
+    /// What the variances of a layer's inputs weigh against their covariances where there are as many inputs as samples: high values
+    /// keep weights near the float ones.
+    double ridge = 1.0;
+    bool refit = true; ///< false: the float weights are rounded, and only rounding errors are made up for
 };
 
 /// The network with its channels scaled: the same function within the ranges that were seen.
