@@ -112,8 +112,10 @@ struct run {
 
 TEST_CASE("twenty lines around CSQ reach the budget from above and from below, and harden exactly") {
 #if defined(__SANITIZE_ADDRESS__)
+    constexpr std::size_t steps = 500;
     const std::vector<double> targets{3};
 #else
+    constexpr std::size_t steps = 2000;
     const std::vector<double> targets{2, 3, 5};
 #endif
     const problem p;
@@ -124,7 +126,7 @@ TEST_CASE("twenty lines around CSQ reach the budget from above and from below, a
             if (growing)
                 for (auto& layer : r.layer)
                     for (std::size_t b = 0; b < problem::planes; ++b) layer.mask[b] = b >= 6 ? 0.5f : -0.5f;
-            REQUIRE(r.train(p, 0, 2000, 2000));
+            REQUIRE(r.train(p, 0, steps, steps));
             const auto average = r.t.average_bits();
             REQUIRE(average);
             CAPTURE(target, growing, *average, r.bits[0].bits, r.bits[1].bits, r.bits[2].bits);
