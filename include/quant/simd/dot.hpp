@@ -77,6 +77,16 @@ template <class Arch> constexpr dot_units dot_units_of() noexcept {
     return dot_units::generic;
 }
 
+/// Keeps a loaded value in its register: a compiler would make the load an operand of every use, and the load ports the limit.
+template <class Register> QUANT_INLINE Register in_register(Register value) noexcept {
+#if QUANT_HAS_XSIMD && defined(__GNUC__) && defined(__AVX512F__)
+    __asm__("" : "+v"(value));
+#elif QUANT_HAS_XSIMD && defined(__GNUC__) && defined(__SSE2__)
+    __asm__("" : "+x"(value));
+#endif
+    return value;
+}
+
 /// A unit:
 ///   arch            the architecture of its registers
 ///   step            codes of 8 bits in a step of `bytes`
@@ -113,13 +123,12 @@ template <> struct dot_unit<dot_units::sse2> {
         return _mm_cvtsi128_si32(sum(a, _mm_shuffle_epi32(a, 1)));
     }
     /// A register of nibbles times the activations at `at` of the tile.
-    static QUANT_INLINE __m128i nibble_part(const std::uint8_t* from, const dot_tile& x, std::size_t at) noexcept {
-        const __m128i eight = _mm_set1_epi8(8), mask = _mm_set1_epi8(15), packed = load(from);
+    static QUANT_INLINE __m128i nibble_part(const std::uint8_t* from, __m128i x_even, __m128i x_odd) noexcept {
+        const __m128i eight = _mm_set1_epi8(8), mask = _mm_set1_epi8(15), packed = in_register(load(from));
         const auto code = [&](__m128i raw) {
             return _mm_sub_epi8(_mm_xor_si128(_mm_and_si128(raw, mask), eight), eight);
         };
-        return sum(products(code(packed), load(x.even + at)),
-                   products(code(_mm_srli_epi16(packed, 4)), load(x.odd + at)));
+        return sum(products(code(packed), x_even), products(code(_mm_srli_epi16(packed, 4)), x_odd));
     }
     static QUANT_INLINE __m128i byte_part(const std::int8_t* from, const std::int8_t* x) noexcept {
         return sum(products(load(from), load(x)), products(load(from + 16), load(x + 16)));
@@ -129,6 +138,9 @@ template <> struct dot_unit<dot_units::sse2> {
         const __m128i ab = sum(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
         const __m128i cd = sum(_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
         return sum(_mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd));
+    }
+    static QUANT_INLINE __m128i four_nibbles(__m128i a, __m128i b, __m128i c, __m128i d) noexcept {
+        return four(a, b, c, d);
     }
     /// scale[row] + 0 … 3 turned over: part g holds the scales of group g.
     static QUANT_INLINE void scales(const float* const* scale, std::size_t g, __m128 (&part)[4]) noexcept {
@@ -168,12 +180,11 @@ template <> struct dot_unit<dot_units::avx2> {
     static QUANT_INLINE std::int32_t all(__m256i a) noexcept {
         return dot_unit<dot_units::sse2>::all(_mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
     }
-    static QUANT_INLINE __m256i nibble_part(const std::uint8_t* from, const dot_tile& x, std::size_t at) noexcept {
+    static QUANT_INLINE __m256i nibble_part(const std::uint8_t* from, __m256i x_even, __m256i x_odd) noexcept {
         const __m256i mask = _mm256_set1_epi8(15);
         const __m256i packed = _mm256_xor_si256(load(from), _mm256_set1_epi8(static_cast<char>(0x88)));
-        const __m256i even = _mm256_maddubs_epi16(_mm256_and_si256(packed, mask), load(x.even + at));
-        const __m256i odd =
-            _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(packed, 4), mask), load(x.odd + at));
+        const __m256i even = _mm256_maddubs_epi16(_mm256_and_si256(packed, mask), x_even);
+        const __m256i odd = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(packed, 4), mask), x_odd);
         return _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1));
     }
     /// Two groups: the lanes of each in a half of the register.
@@ -189,6 +200,13 @@ template <> struct dot_unit<dot_units::avx2> {
         const __m256i ab = sum(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
         const __m256i cd = sum(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
         return sum(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    }
+    /// The same for sums of nibbles, which fit 16 bits in pairs (15 * 128 * 16 < 2^15): packed and added two by two.
+    static QUANT_INLINE __m256i four_nibbles(__m256i a, __m256i b, __m256i c, __m256i d) noexcept {
+        const auto pairs = [](__m256i x, __m256i y) {
+            return _mm256_madd_epi16(_mm256_packs_epi32(x, y), _mm256_set1_epi16(1));
+        };
+        return pairs(pairs(a, b), pairs(c, d));
     }
     static QUANT_INLINE void scales(const float* const* scale, std::size_t g, __m256 (&part)[2]) noexcept {
         __m128 q[4];
@@ -227,13 +245,13 @@ template <> struct dot_unit<dot_units::vnni> {
         const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_maskz_extracti64x4_epi64(0xF, a, 1));
         return dot_unit<dot_units::avx2>::all(half);
     }
-    static QUANT_INLINE __m512i nibble_part(const std::uint8_t* from, const dot_tile& x, std::size_t at) noexcept {
-        const __m512i mask = _mm512_set1_epi8(15), top = _mm512_set1_epi8(8), packed = load(from);
+    static QUANT_INLINE __m512i nibble_part(const std::uint8_t* from, __m512i x_even, __m512i x_odd) noexcept {
+        const __m512i mask = _mm512_set1_epi8(15), top = _mm512_set1_epi8(8), packed = in_register(load(from));
         // (raw & 15) ^ 8 in one instruction
         const __m512i low = _mm512_ternarylogic_epi32(packed, mask, top, 0x6A);
         const __m512i high =
             _mm512_ternarylogic_epi32(_mm512_maskz_srli_epi16(~__mmask32{0}, packed, 4), mask, top, 0x6A);
-        return bytes(bytes(zero(), low, load(x.even + at)), high, load(x.odd + at));
+        return bytes(bytes(zero(), low, x_even), high, x_odd);
     }
     static QUANT_INLINE __m512i byte_part(const std::int8_t* from, const std::int8_t* x) noexcept {
         const __m512i a = bytes(zero(), weights(from), load(x)), b = bytes(zero(), weights(from + 64), load(x + 64));
@@ -244,11 +262,17 @@ template <> struct dot_unit<dot_units::vnni> {
         const __m512i cd = sum(_mm512_maskz_unpacklo_epi32(0xFFFF, c, d), _mm512_maskz_unpackhi_epi32(0xFFFF, c, d));
         return sum(_mm512_maskz_unpacklo_epi64(0xFF, ab, cd), _mm512_maskz_unpackhi_epi64(0xFF, ab, cd));
     }
+    static QUANT_INLINE __m512i four_nibbles(__m512i a, __m512i b, __m512i c, __m512i d) noexcept {
+        const auto pairs = [](__m512i x, __m512i y) {
+            return _mm512_madd_epi16(_mm512_packs_epi32(x, y), _mm512_set1_epi16(1));
+        };
+        return pairs(pairs(a, b), pairs(c, d));
+    }
     static QUANT_INLINE void scales(const float* const* scale, std::size_t g, __m512 (&part)[1]) noexcept {
         __m512 rows = _mm512_castps128_ps512(_mm_loadu_ps(scale[0] + g)); // four scales of each row
-        rows = _mm512_maskz_insertf32x4(0xFFFF, rows, _mm_loadu_ps(scale[1] + g), 1);
-        rows = _mm512_maskz_insertf32x4(0xFFFF, rows, _mm_loadu_ps(scale[2] + g), 2);
-        rows = _mm512_maskz_insertf32x4(0xFFFF, rows, _mm_loadu_ps(scale[3] + g), 3);
+        rows = _mm512_mask_broadcast_f32x4(rows, 0x00F0, _mm_loadu_ps(scale[1] + g));
+        rows = _mm512_mask_broadcast_f32x4(rows, 0x0F00, _mm_loadu_ps(scale[2] + g));
+        rows = _mm512_mask_broadcast_f32x4(rows, 0xF000, _mm_loadu_ps(scale[3] + g));
         const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         part[0] = _mm512_maskz_permutexvar_ps(0xFFFF, order, rows);
     }
@@ -260,14 +284,14 @@ template <> struct dot_unit<dot_units::vnni> {
 };
 #endif
 
-/// A register of products that are rounded before they are added. The statement without instructions hides from g++ what it would fuse
+/// A register of products that are rounded before they are added. Passing through a register hides from g++ what it would fuse
 /// (its barrier, which rounded() uses, takes a register apart).
 template <class Unit, class Floats> QUANT_INLINE Floats rounded_products(Floats a, Floats b) noexcept {
-    Floats product = Unit::multiply(a, b);
-#if QUANT_HAS_XSIMD && defined(__SSE2__) && defined(__GNUC__) && !defined(__clang__)
-    __asm__("" : "+v"(product));
+#if defined(__GNUC__) && !defined(__clang__)
+    return in_register(Unit::multiply(a, b));
+#else
+    return Unit::multiply(a, b);
 #endif
-    return product;
 }
 
 } // namespace detail

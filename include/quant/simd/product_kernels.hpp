@@ -54,7 +54,7 @@ QUANT_INLINE void byte_rows(const std::int8_t* const (&w)[dot_rows], const std::
             if constexpr (Unit::step == 16 && Unit::group_parts == 2)
                 activations[b] = Unit::weights(from + b * stride); // widened as well
             else
-                activations[b] = Unit::load(from + b * stride);
+                activations[b] = in_register(Unit::load(from + b * stride));
         });
         four_times([&](auto r) QUANT_INLINE_LAMBDA {
             if constexpr (Ahead) prefetch_second_level(reinterpret_cast<const std::byte*>(w[r]) + at + ahead);
@@ -175,14 +175,20 @@ inline void group_rows(const std::uint8_t* const (&w)[dot_rows], const float* co
                                const std::int8_t* x, std::size_t from, std::size_t g) QUANT_INLINE_LAMBDA {
             n_times<parts>([&](auto p) QUANT_INLINE_LAMBDA {
                 const std::size_t at = from + p * together, in_tile = g + p * together;
+                [[maybe_unused]] typename unit::ints even, odd;
+                if constexpr (Nibbles) {
+                    even = in_register(unit::load(tile.even + in_tile * (dot_group / 2)));
+                    odd = in_register(unit::load(tile.odd + in_tile * (dot_group / 2)));
+                }
                 const auto row = [&](std::size_t r) QUANT_INLINE_LAMBDA {
                     if constexpr (Nibbles)
-                        return unit::nibble_part(rows[r] + at * (dot_group / 2), tile, in_tile * (dot_group / 2));
+                        return unit::nibble_part(rows[r] + at * (dot_group / 2), even, odd);
                     else
                         return unit::byte_part(reinterpret_cast<const std::int8_t*>(rows[r]) + at * dot_group,
                                                x + p * together * dot_group);
                 };
-                auto sums = unit::four(row(0), row(1), row(2), row(3));
+                auto sums = Nibbles ? unit::four_nibbles(row(0), row(1), row(2), row(3))
+                                    : unit::four(row(0), row(1), row(2), row(3));
                 if constexpr ((Nibbles ? unit::nibble_offset : unit::byte_offset) != 0)
                     sums = unit::less(sums, unit::load(tile.offset + in_tile * dot_rows));
                 total[p] = unit::add(total[p], rounded_products<unit>(unit::floats(sums), scale[p]));
@@ -236,8 +242,10 @@ inline void nibble_rows(const std::uint8_t* const (&w)[dot_rows], const dot_tile
         const auto block = [&](const std::uint8_t* const(&rows)[dot_rows], std::size_t from,
                                std::size_t at) QUANT_INLINE_LAMBDA {
             n_times<dot_block / 2 / step>([&](auto k) QUANT_INLINE_LAMBDA {
+                const auto even = in_register(unit::load(tile.even + at + k * step));
+                const auto odd = in_register(unit::load(tile.odd + at + k * step));
                 four_times([&](auto r) QUANT_INLINE_LAMBDA {
-                    sums[r] = unit::sum(sums[r], unit::nibble_part(rows[r] + from + k * step, tile, at + k * step));
+                    sums[r] = unit::sum(sums[r], unit::nibble_part(rows[r] + from + k * step, even, odd));
                 });
             });
         };
