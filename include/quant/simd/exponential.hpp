@@ -19,30 +19,31 @@
 QUANT_BEGIN_TARGET
 namespace simd {
 
-/// a * b, rounded before anything is added to it: see rounded() of batch.hpp. Values in loops want more than its barrier, which g++ 12
-/// forgets when it vectorizes the loop; these are kept in a register of their own where the machine could fuse.
+/// a * b, rounded before anything is added to it. Not with rounded() of batch.hpp: g++ 12 forgets its barrier when it vectorizes a loop
+/// of values, and takes registers of AVX-512 apart for it. Here the product passes through a register nobody looks into, where the
+/// machine could fuse.
 template <class P> QUANT_INLINE P rounded_product(const P& a, const P& b) noexcept {
-#if defined(__GNUC__) && !defined(__clang__)
-    if constexpr (std::is_floating_point_v<P>) {
-        P product = a * b;
-#if defined(__FMA__)
+#if defined(__GNUC__) && !defined(__clang__) && defined(__FMA__)
+    P product = a * b;
+    if constexpr (std::is_floating_point_v<P>)
         __asm__("" : "+x"(product));
-#elif defined(__aarch64__)
+    else
+        __asm__("" : "+x"(product.data));
+    return product;
+#elif defined(__GNUC__) && !defined(__clang__) && defined(__aarch64__) && !defined(__ARM_FEATURE_SVE_BITS)
+    P product = a * b;
+    if constexpr (std::is_floating_point_v<P>)
         __asm__("" : "+w"(product));
-#endif
-        return __builtin_assoc_barrier(product);
-    }
-#if QUANT_HAS_XSIMD
-    else {
-#if defined(__ARM_FEATURE_SVE_BITS)
+    else
+        __asm__("" : "+w"(product.data));
+    return product;
+#elif defined(__GNUC__) && !defined(__clang__)
+    if constexpr (std::is_floating_point_v<P>)
+        return __builtin_assoc_barrier(a * b);
+    else
         return a * b;
 #else
-        return P(__builtin_assoc_barrier((a * b).data));
-#endif
-    }
-#endif
-#else
-    return a * b;
+    return a * b; // elsewhere fusing does not cross a function's return value
 #endif
 }
 
