@@ -148,3 +148,28 @@ TEST_CASE("Products with bit planes refuse what does not fit") {
     const bit_plane_view<const std::uint16_t> too_wide(wide, 1, 140000, quant::planes_of(quant::int8));
     CHECK(quant::dot(too_wide, long_x).status().code == errc::invalid_argument);
 }
+
+TEST_CASE("The rule for the product prefers planes for few planes, large matrices and small batches") {
+    using enum quant::product_kernel;
+    constexpr std::size_t in_cache = 512 * 512, in_last_level = 4096 * 4096, in_memory = std::size_t{16384} * 16384;
+    static_assert(quant::choose_product(2, in_cache, 1) == look_up && quant::choose_product(3, in_cache, 1) == dense);
+    static_assert(quant::choose_product(5, in_last_level, 1) == look_up &&
+                  quant::choose_product(6, in_last_level, 1) == dense);
+    static_assert(quant::choose_product(6, in_memory, 1) == look_up && quant::choose_product(7, in_memory, 1) == dense);
+    static_assert(quant::choose_product(3, in_last_level, 2) == look_up &&
+                  quant::choose_product(4, in_last_level, 2) == dense);
+    static_assert(quant::choose_product(8, in_last_level, 1, 1) == count &&
+                  quant::choose_product(2, in_cache, 1, 2) == count);
+    int wrong = 0; // more planes, a larger batch or a smaller matrix never turn dense into planes
+    const auto is_dense = [](std::size_t planes, std::size_t bytes, std::size_t batch) {
+        return quant::choose_product(planes, bytes, batch) == dense;
+    };
+    for (std::size_t planes = 1; planes < 16; ++planes)
+        for (std::size_t batch = 1; batch < 20; ++batch)
+            for (const std::size_t bytes : {in_cache, in_last_level, in_memory}) {
+                wrong += is_dense(planes, bytes, batch) && !is_dense(planes + 1, bytes, batch);
+                wrong += is_dense(planes, bytes, batch) && !is_dense(planes, bytes, batch + 1);
+                wrong += is_dense(planes, bytes, batch) && !is_dense(planes, in_cache, batch);
+            }
+    CHECK(wrong == 0);
+}

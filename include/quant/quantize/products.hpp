@@ -46,6 +46,27 @@ struct group_scales {
     float x = 1;
 };
 
+/// The ways to multiply a matrix whose codes need few planes.
+enum class product_kernel : std::uint8_t {
+    dense,   ///< keep 8 bits (or packed 4): gemv and gemm of the codes
+    look_up, ///< keep bit planes, activations of 8 bits
+    count    ///< keep bit planes, activations in planes as well
+};
+
+/// Which product is the fastest for a matrix of `bytes` codes in `planes` stored planes, with `batch` rows of activations of 8 bits,
+/// or in `x_planes` planes. Bit planes pay for few planes, large matrices and small batches (docs/bit_planes.md has the figures):
+///   planes <= ceil(most / batch), batch <= 8, most = 2 up to 1 MiB (second-level cache), 5 up to 32 MiB (last level), else 6;
+///   activations of one plane are counted, which costs half: most counts twice; of two planes counted, of more looked up.
+/// Measured on x86-64 with AVX-512; on machines without VNNI and byte look-ups measure yourself.
+[[nodiscard]] QUANT_INLINE constexpr product_kernel
+choose_product(std::size_t planes, std::size_t bytes, std::size_t batch, std::size_t x_planes = 8) noexcept {
+    constexpr std::size_t mebi = std::size_t{1} << 20;
+    const bool counted = x_planes <= 2;
+    const std::size_t most = (bytes <= mebi ? 2u : bytes <= 32 * mebi ? 5u : 6u) * (x_planes <= 1 ? 2u : 1u);
+    if (batch > 8 || (batch != 0 && planes > (most + batch - 1) / batch)) return product_kernel::dense;
+    return counted ? product_kernel::count : product_kernel::look_up;
+}
+
 QUANT_END_NAMESPACE
 
 QUANT_BEGIN_TARGET

@@ -302,6 +302,9 @@ inline void byte_product(const std::int8_t* w, const std::int8_t* x, std::int32_
         std::size_t b = 0;
         for (; b + unit::batch <= s.batch; b += unit::batch)
             detail::byte_columns<unit, unit::batch>(w, x + b * s.x_stride, y + b * s.y_stride, s);
+        if constexpr (unit::batch > 2)
+            for (; b + 2 <= s.batch; b += 2)
+                detail::byte_columns<unit, 2>(w, x + b * s.x_stride, y + b * s.y_stride, s);
         for (; b < s.batch; ++b) detail::byte_columns<unit, 1>(w, x + b * s.x_stride, y + b * s.y_stride, s);
     } else {
         for (std::size_t r = 0; r < s.rows; ++r)
