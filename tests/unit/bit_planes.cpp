@@ -129,7 +129,7 @@ TEST_CASE("The cheaper encoding is chosen, and a layer of any magnitude bits com
     CHECK(quant::choose_planes(std::vector<std::uint8_t>{136}).size() == 2); // no sign, no gap
     int wrong = 0, too_many = 0;
     for (unsigned mask = 0; mask < 128; ++mask) {
-        const std::vector<std::int8_t> codes = layer<std::int8_t>(7 * 45, mask, true, mask + 1000);
+        const std::vector<std::int8_t> codes = layer<std::int8_t>(315, mask, true, mask + 1000);
         const plane_set set = quant::choose_planes(codes);
         wrong += mistakes(codes, 7, 45, set);
         plane_set dual{quant::plane_encoding::dual, 0, {}};
@@ -149,7 +149,7 @@ TEST_CASE("Empty matrices, rows and strided codes become bit planes") {
     CHECK(quant::pack_bit_planes(quant::view(static_cast<const std::int8_t*>(nullptr), 0, 5), none, quant::int4));
     CHECK(none.size_bytes() == 0);
     CHECK(quant::drop_empty_planes(none) == 4);
-    const std::vector<std::int8_t> codes = layer<std::int8_t>(6 * 40, 7, true, 3);
+    const std::vector<std::int8_t> codes = layer<std::int8_t>(240, 7, true, 3);
     const auto turned = quant::view(codes, 6, 40).permute({1, 0}); // 40 rows of 6, columns 40 apart
     words memory(quant::bit_plane_words(40, 6, 4));
     view w(memory, 40, 6, 4);
@@ -186,7 +186,7 @@ TEST_CASE("Bit planes refuse what does not fit") {
 }
 
 TEST_CASE("Pruned codes are the nearest ones in the best planes, with the error they cost") {
-    std::vector<std::int8_t> codes = layer<std::int8_t>(4 * 50, 0x7F, true, 11);
+    std::vector<std::int8_t> codes = layer<std::int8_t>(200, 0x7F, true, 11);
     codes[0] = -128, codes[1] = 127;
     const std::array<float, 4> scales{0.5f, 0.01f, 2.0f, 0.25f};
     std::array<quant::affine_params, 4> params;

@@ -51,7 +51,8 @@ int mistakes(std::size_t rows, std::size_t cols, unsigned w_bits, unsigned x_bit
     quant::plane_set set = quant::planes_of({static_cast<std::uint8_t>(w_bits), true});
     if (dual) {
         set = {quant::plane_encoding::dual, 0, {}};
-        for (std::uint8_t e = 0; e < w_bits; ++e) set.add({e, true}), set.add({e, false});
+        for (unsigned e = 0; e < w_bits; ++e)
+            for (const bool negative : {true, false}) set.add({static_cast<std::uint8_t>(e), negative});
     }
     const packed weights(w, rows, cols, set);
     const packed activations(x, 1, cols, quant::planes_of({static_cast<std::uint8_t>(x_bits), true}));
@@ -81,7 +82,7 @@ TEMPLATE_LIST_TEST_CASE("Products with bit planes are exact for every pair of wi
     // Several tiles both ways, the largest sums of 15 words, and gaps.
     wrong += mistakes<TestType>(290, 1024 + 50, 8, 8) + mistakes<TestType>(1, 2100, 8, 8);
     wrong += mistakes<TestType>(66, 100, 8, 8, true);
-    const std::vector<std::int8_t> least(64 * 1024, -128), x(1024, -128);
+    const std::vector<std::int8_t> least(65536, -128), x(1024, -128);
     const packed w(least, 64, 1024, quant::planes_of(quant::int8));
     std::vector<std::int32_t> y(64);
     quant::simd::look_up_product<TestType>(w.planes, x.data(), reinterpret_cast<std::byte*>(y.data()));
@@ -151,7 +152,8 @@ TEST_CASE("Products with bit planes refuse what does not fit") {
 
 TEST_CASE("The rule for the product prefers planes for few planes, large matrices and small batches") {
     using enum quant::product_kernel;
-    constexpr std::size_t in_cache = 512 * 512, in_last_level = 4096 * 4096, in_memory = std::size_t{16384} * 16384;
+    constexpr std::size_t in_cache = std::size_t{512} * 512, in_last_level = std::size_t{4096} * 4096,
+                          in_memory = std::size_t{16384} * 16384;
     static_assert(quant::choose_product(2, in_cache, 1) == look_up && quant::choose_product(3, in_cache, 1) == dense);
     static_assert(quant::choose_product(5, in_last_level, 1) == look_up &&
                   quant::choose_product(6, in_last_level, 1) == dense);

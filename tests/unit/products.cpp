@@ -20,7 +20,7 @@ std::vector<std::int8_t> codes(std::size_t n, int lo, int hi, std::uint64_t seed
     std::vector<std::int8_t> out;
     for (std::size_t i = 0; i < n; ++i) {
         const auto bits = quant::random_bits(seed, 3, i);
-        const auto levels = static_cast<std::uint64_t>(hi - lo + 1);
+        const std::uint64_t levels = static_cast<std::uint64_t>(hi) - static_cast<std::uint64_t>(lo) + 1;
         const bool extreme = (bits >> 50) % 4 == 0; // where sums and pairs are largest
         out.push_back(static_cast<std::int8_t>(extreme ? ((bits >> 49) % 8 == 0 ? hi : lo)
                                                        : lo + static_cast<int>((bits & 0xFFFF) % levels)));
@@ -120,7 +120,7 @@ TEST_CASE("The verbs take views, packed streams and scales, and agree with each 
     CHECK(y == from_bytes);
     REQUIRE(quant::gemm(w, quant::view(x, 3, cols), quant::view(batch, 3, rows), quant::group_scales{s, 0.5f}));
     CHECK(std::equal(y.begin(), y.end(), batch.begin()));
-    CHECK(y[260] == grouped(&wide[260 * cols], &s[260 * 3], x.data(), cols, 0.5f));
+    CHECK(y[260] == grouped(&wide[260 * cols], &s[780], x.data(), cols, 0.5f));
     // Integers and rows.
     std::vector<std::int32_t> sums(rows), other(rows), many(3 * rows);
     REQUIRE(quant::gemv(w, first, sums));

@@ -47,7 +47,7 @@ template <plane_code Code> inline used_bits bits_of(const tensor_view<const Code
     for (std::size_t r = 0; r < codes.extent(0); ++r) {
         const Code* row = codes.data() + r * codes.stride(0);
         for (std::size_t c = 0; c < codes.extent(1); ++c) {
-            const int code = row[c * codes.stride(1)];
+            const int code{row[c * codes.stride(1)]};
             used.raw |= static_cast<std::uint8_t>(code);
             used.below_sign |= static_cast<unsigned>(code < 0 ? ~code : code);
             used.positive |= static_cast<unsigned>(code > 0 ? code : 0);
@@ -326,7 +326,7 @@ template <class Codes>
     detail::for_each_slice(v, *map, [&](code* c, std::size_t n, std::size_t stride, std::size_t slice) {
         const double scale = static_cast<double>(params[slice].scale), square = simd::rounded(scale * scale);
         for (std::size_t i = 0; i < n; ++i) {
-            const int q = c[i * stride];
+            const int q{c[i * stride]};
             const auto magnitude = static_cast<unsigned>(q < 0 ? -q : q);
             used |= magnitude;
             weight[q < 0 ? 1 : 0][magnitude] += square;
@@ -356,7 +356,7 @@ template <class Codes>
             nearest[s][m] = static_cast<std::uint8_t>(detail::nearest_within(m, best.plane_mask, most[s]));
     detail::for_each_slice(v, *map, [&](code* c, std::size_t n, std::size_t stride, std::size_t) {
         for (std::size_t i = 0; i < n; ++i) {
-            const int q = c[i * stride];
+            const int q{c[i * stride]};
             c[i * stride] = static_cast<code>(q < 0 ? -int{nearest[1][static_cast<unsigned>(-q)]}
                                                     : int{nearest[0][static_cast<unsigned>(q)]});
         }

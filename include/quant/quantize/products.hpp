@@ -62,7 +62,7 @@ enum class product_kernel : std::uint8_t {
 choose_product(std::size_t planes, std::size_t bytes, std::size_t batch, std::size_t x_planes = 8) noexcept {
     constexpr std::size_t mebi = std::size_t{1} << 20;
     const bool counted = x_planes <= 2;
-    const std::size_t most = (bytes <= mebi ? 2u : bytes <= 32 * mebi ? 5u : 6u) * (x_planes <= 1 ? 2u : 1u);
+    const std::size_t alone = bytes <= mebi ? 2 : bytes <= 32 * mebi ? 5 : 6, most = x_planes <= 1 ? 2 * alone : alone;
     if (batch > 8 || (batch != 0 && planes > (most + batch - 1) / batch)) return product_kernel::dense;
     return counted ? product_kernel::count : product_kernel::look_up;
 }

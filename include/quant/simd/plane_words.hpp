@@ -216,37 +216,35 @@ struct word_counts_avx512 {
 #endif
 
 /// What an architecture looks up with, and what it counts with.
-template <class Arch> constexpr auto word_tables_of() noexcept {
+template <class Arch> struct words_of {
+    using tables = word_tables_generic;
+    using counts = word_counts_generic;
+};
+#if QUANT_HAS_XSIMD && defined(__AVX2__)
+template <class Arch>
+    requires std::is_base_of_v<xsimd::avx2, Arch>
+struct words_of<Arch> {
+    using tables = word_tables_avx2;
+    using counts = word_counts_avx2;
+};
+#endif
 #if QUANT_HAS_XSIMD && defined(__AVX512BW__)
-    if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>)
-        return std::type_identity<word_tables_avx512>{};
-    else
+template <class Arch>
+    requires std::is_base_of_v<xsimd::avx512bw, Arch>
+struct words_of<Arch> {
+    using tables = word_tables_avx512;
+#if defined(__AVX512BITALG__)
+    using counts = word_counts_avx512;
+#else
+    using counts = word_counts_avx2;
 #endif
-#if QUANT_HAS_XSIMD && defined(__AVX2__)
-        if constexpr (std::is_base_of_v<xsimd::avx2, Arch>)
-        return std::type_identity<word_tables_avx2>{};
-    else
+};
 #endif
-        return std::type_identity<word_tables_generic>{};
-}
-template <class Arch> constexpr auto word_counts_of() noexcept {
-#if QUANT_HAS_XSIMD && defined(__AVX512BW__) && defined(__AVX512BITALG__)
-    if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>)
-        return std::type_identity<word_counts_avx512>{};
-    else
-#endif
-#if QUANT_HAS_XSIMD && defined(__AVX2__)
-        if constexpr (std::is_base_of_v<xsimd::avx2, Arch> || std::is_base_of_v<xsimd::avx512bw, Arch>)
-        return std::type_identity<word_counts_avx2>{};
-    else
-#endif
-        return std::type_identity<word_counts_generic>{};
-}
 
 } // namespace detail
 
-template <class Arch> using word_tables = typename decltype(detail::word_tables_of<Arch>())::type;
-template <class Arch> using word_counts = typename decltype(detail::word_counts_of<Arch>())::type;
+template <class Arch> using word_tables = typename detail::words_of<Arch>::tables;
+template <class Arch> using word_counts = typename detail::words_of<Arch>::counts;
 
 } // namespace simd
 QUANT_END_TARGET
