@@ -128,9 +128,18 @@ struct model {
 [[nodiscard]] model parse(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
                           const std::filesystem::path& path);
 
-/// Writes a model as one file, tensor by tensor, whole or not at all; external data become part of it. Returns its size.
-/// Throws error (exit_code::output), among others when the file would exceed the 2 GiB that protobuf allows.
-std::uint64_t write(const model& model, const std::filesystem::path& path, bool force);
+/// Where the elements of the larger initializers are written.
+enum class where_weights_stand : std::uint8_t {
+    by_size, ///< in the model, or beside it if it would exceed the 2 GiB that protobuf allows
+    beside   ///< in one file of external data beside the model, its name with ".data" behind it
+};
+
+/// Writes a model, tensor by tensor, whole or not at all; external data that it was read with become part of it or of the new file
+/// of external data. Returns the size of all that was written. Throws error (exit_code::output).
+/// limit   what the model's file may hold: for tests
+std::uint64_t write(const model& model, const std::filesystem::path& path, bool force,
+                    where_weights_stand where = where_weights_stand::by_size,
+                    std::uint64_t limit = (std::uint64_t{1} << 31) - 1);
 
 /// An attribute of a node, or the default.
 [[nodiscard]] std::int64_t attribute(const onnx::NodeProto& node, std::string_view name, std::int64_t otherwise);

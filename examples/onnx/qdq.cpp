@@ -2,7 +2,10 @@
 #include "qdq.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <quant/core/half.hpp>
+#include <quant/quantize/integer_bias.hpp>
+#include <set>
 
 namespace quant_onnx {
 
@@ -507,6 +510,109 @@ void quantize_activations(model& model, const std::map<std::string, quant::affin
         insert_nodes(model, at->first, std::move(added));
     }
     require_opset(model, version);
+}
+
+std::vector<std::string> quantize_biases(model& model, const channel_magnitudes& magnitudes) {
+    std::map<std::string, const onnx::NodeProto*, std::less<>> restored;
+    for (const auto& n : model.nodes) {
+        if (n.input_size() == 0 || n.output_size() == 0) {
+            continue;
+        }
+        if (is_operator(n, "DequantizeLinear") && n.input_size() > 1) {
+            restored[n.output(0)] = &n;
+            continue;
+        }
+        for (const char* type : {"MaxPool", "Flatten", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Transpose"}) {
+            if (is_operator(n, type) && restored.contains(n.input(0))) { // values that are only moved
+                restored[n.output(0)] = restored[n.input(0)];
+            }
+        }
+    }
+    value_names names(model);
+    std::vector<std::string> kept;
+    std::set<std::string> replaced;
+    std::vector<std::pair<std::size_t, onnx::NodeProto>> added;
+    for (std::size_t i = 0; i < model.nodes.size(); ++i) {
+        auto& n = model.nodes[i];
+        const bool gemm = is_operator(n, "Gemm");
+        if ((!gemm && !is_operator(n, "Conv")) || n.input_size() < 3 ||
+            (gemm && (attribute(n, "alpha", 1.0f) != 1 || attribute(n, "beta", 1.0f) != 1))) {
+            continue;
+        }
+        const auto x = restored.find(n.input(0)), w = restored.find(n.input(1));
+        const auto magnitude = magnitudes.find(n.input(1));
+        if (x == restored.end() || w == restored.end() || magnitude == magnitudes.end()) {
+            continue;
+        }
+        const auto* const input_scale = model.find(x->second->input(1));
+        const auto* const weight_scale = model.find(w->second->input(1));
+        const auto* const bias = model.find(n.input(2));
+        const std::int64_t channels = gemm && attribute(n, "transB", std::int64_t{0}) == 0 ? 1 : 0;
+        if (input_scale == nullptr || input_scale->elements() != 1 || weight_scale == nullptr || bias == nullptr ||
+            bias->fill || bias->type != element_type::float32 || bias->shape.size() != 1 ||
+            magnitude->second.size() != bias->elements() || has_attribute(*w->second, "block_size") ||
+            (!weight_scale->shape.empty() && (weight_scale->elements() != bias->elements() ||
+                                              attribute(*w->second, "axis", std::int64_t{1}) != channels))) {
+            continue;
+        }
+        // A weight's scale is known when the model is written; it is no less than this share of the largest magnitude.
+        constexpr double least = 1.0 / (128 * 1024), limit = 1 << 30;
+        const double scale = static_cast<double>(input_scale->floats()[0]);
+        const auto values = bias->floats();
+        double tensor_magnitude = 0;
+        for (const float m : magnitude->second) {
+            tensor_magnitude = std::max(tensor_magnitude, static_cast<double>(m));
+        }
+        bool fits = true;
+        for (std::size_t c = 0; c < values.size(); ++c) {
+            const double m = weight_scale->shape.empty() ? tensor_magnitude : static_cast<double>(magnitude->second[c]);
+            fits = fits && std::fabs(static_cast<double>(values[c])) <= limit * scale * (m > 0 ? m * least : 1.0);
+        }
+        if (!fits) {
+            kept.push_back(describe(n));
+            continue;
+        }
+        const auto name = names.unused(bias->name + "_int32");
+        const auto file = model.path.string();
+        auto codes = made(name, element_type::int32, bias->shape,
+                          [name, file, source = *bias, in = static_cast<float>(scale),
+                           weight = *weight_scale](std::span<std::byte> out) {
+                              const auto real = source.floats(), scales = weight.floats();
+                              std::vector<std::int32_t> integers(real.size());
+                              const auto report = quant::quantize_bias(real, in, scales, integers);
+                              if (!report || report->saturated != 0) {
+                                  throw error(exit_code::data, file, source.name,
+                                              "does not fit int32 (--float-biases leaves the biases as they are)");
+                              }
+                              std::memcpy(out.data(), integers.data(), out.size());
+                          });
+        auto scales = made(names.unused(name + "_scale"), element_type::float32, weight_scale->shape,
+                           [in = static_cast<float>(scale), weight = *weight_scale](std::span<std::byte> out) {
+                               auto values = weight.floats();
+                               for (auto& v : values) {
+                                   v *= in;
+                               }
+                               std::memcpy(out.data(), values.data(), out.size());
+                           });
+        const auto output = names.unused(bias->name + "_dequantized");
+        auto node =
+            make_node("DequantizeLinear", names.unused(bias->name + "_dequantize"), {name, scales.name}, output);
+        if (!scales.shape.empty()) {
+            set_attribute(node, "axis", 0);
+        }
+        replaced.insert(bias->name);
+        n.set_input(2, output);
+        model.initializers.push_back(std::move(codes));
+        model.initializers.push_back(std::move(scales));
+        added.emplace_back(i, std::move(node));
+    }
+    for (auto at = added.rbegin(); at != added.rend(); ++at) {
+        insert_nodes(model, at->first, {std::move(at->second)});
+    }
+    for (const auto& name : replaced) {
+        drop_unused(model, name);
+    }
+    return kept;
 }
 
 } // namespace quant_onnx

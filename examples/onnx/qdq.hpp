@@ -51,6 +51,14 @@ std::vector<std::string> replace_weight(model& model, const weight& weight, cons
 /// optimizer makes integer convolutions of them that it then does not have. Throws error when the model has no such value.
 void quantize_activations(model& model, const std::map<std::string, quant::affine_params>& values);
 
+/// The largest magnitude in each output channel of a weight, before it was quantized, by the weight's name.
+using channel_magnitudes = std::map<std::string, std::vector<float>, std::less<>>;
+
+/// Writes the biases of Conv and Gemm whose input and weight are quantized as int32 with the scale (input's * weight's), so that an
+/// integer kernel adds them as they are. Call it after the weights and activations are quantized. Returns the nodes whose bias
+/// stays float: it could be beyond int32, as beside weights that are nearly zero.
+std::vector<std::string> quantize_biases(model& model, const channel_magnitudes& magnitudes);
+
 /// Makes the model one of at least this version of ONNX's operators (13: scales per channel; 21: 4 bits and blocks). Throws error
 /// naming the first node whose operator is not on the list of those whose meaning did not change between the two versions.
 void require_opset(model& model, std::int64_t version);

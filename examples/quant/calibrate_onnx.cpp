@@ -79,7 +79,7 @@ std::vector<observed_value> observe(const engine::graph& net, const engine::labe
     constexpr std::chrono::seconds between_saves(10);
     calibration_state state{0, std::vector<observed_value>(net.values)};
     if (kept != nullptr && kept->load(state, batch) && !o.quiet) {
-        std::cerr << "quant: note: going on after " << state.samples << " of " << samples << " samples\n";
+        std::cerr << "quant: note: going on after " << state.samples << " of " << counted(samples, "sample") << '\n';
     }
     const std::size_t batches = (samples + batch - 1) / batch, start = (state.samples + batch - 1) / batch;
     progress shown("calibrating", batches - start, 0, o.quiet || o.json, "batches");
@@ -118,8 +118,8 @@ std::vector<observed_value> observe(const engine::graph& net, const engine::labe
         if (stop) {
             shown.clear();
             if (!o.quiet) {
-                std::cerr << "quant: note: interrupted after " << state.samples << " of " << samples
-                          << " samples, kept in " << printable(o.resume) << '\n';
+                std::cerr << "quant: note: interrupted after " << state.samples << " of " << counted(samples, "sample")
+                          << ", kept in " << printable(o.resume) << '\n';
             }
             interrupt->die();
         }

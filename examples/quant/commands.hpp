@@ -67,7 +67,9 @@ struct quantize_command : common_options {
     int activations = 0;    ///< bits; 0: float
     clip_method activation_clip = clip_method::minmax;
     double activation_percentile = 99.99;
-    std::string calibrate; ///< samples to run the network on; empty: none
+    bool float_biases = false;
+    bool external_data = false; ///< the weights in a file beside the model; a model beyond 2 GiB has it anyway
+    std::string calibrate;      ///< samples to run the network on; empty: none
     std::string calibrate_preprocess = "imagenet";
     std::size_t calibrate_samples = 0; ///< 0: all
     std::string resume;                ///< keeps what calibration has seen so far; empty: nothing is kept

@@ -146,6 +146,12 @@ struct command_line {
             ->check(CLI::Range(50.0, 100.0))
             ->capture_default_str()
             ->group(network);
+        c->add_flag("--float-biases", o.float_biases,
+                    "With --activations: leave the biases as they are, instead of int32 for integer kernels")
+            ->group(network);
+        c->add_flag("--external-data", o.external_data,
+                    "Write the weights into OUTPUT.data beside the model (default: only beyond 2 GiB)")
+            ->group(network);
         c->add_flag("--keep-sums,!--no-keep-sums", o.keep_sums,
                     "Round so that the weights of each kernel and output channel keep their sum (default: below 8 "
                     "bits, unless --bias-correct or --rounding is given)")
@@ -349,8 +355,10 @@ struct command_line {
         if (o.activations != 0 && o.calibrate.empty()) {
             contradiction("--activations needs samples to calibrate on: --calibrate is missing");
         }
-        if (given("--activation-clip") && o.activations == 0) {
-            contradiction("--activation-clip has no effect without --activations");
+        for (const char* option : {"--activation-clip", "--float-biases"}) {
+            if (given(option) && o.activations == 0) {
+                contradiction(std::string(option) + " has no effect without --activations");
+            }
         }
         if (!given("--activation-clip")) {
             o.activation_clip = o.activations == 8 ? clip_method::minmax : clip_method::mse;

@@ -44,7 +44,9 @@ json rejected_json(const engine::labelled_set& set) {
 
 void print_rejected(const engine::labelled_set& set) {
     if (!set.rejected.empty()) {
-        std::cout << set.rejected.size() << " images do not decode and were left out:\n";
+        std::cout << counted(set.rejected.size(), "image")
+                  << (set.rejected.size() == 1 ? " does not decode and was left out:\n"
+                                               : " do not decode and were left out:\n");
     }
     for (const auto& r : set.rejected) {
         std::cout << "  " << printable(r.name) << ": " << printable(r.cause) << '\n';
@@ -74,11 +76,14 @@ std::string share_text(std::size_t right, std::size_t samples) {
            number_text(" (%.1f", low) + number_text("...%.1f)", high);
 }
 
-/// Sizes are those of the models' own files, external data not counted.
+/// With the files of external data.
 quant_report::measure model_sizes(std::span<const std::string> models) {
-    quant_report::measure out{"Size of the model's file", 0, {}};
+    quant_report::measure out{"Size of the model", 0, {}};
     for (const auto& model : models) {
-        const auto bytes = std::filesystem::file_size(model);
+        auto bytes = std::filesystem::file_size(model);
+        for (const auto& file : quant_onnx::read(model).external_files) {
+            bytes += std::filesystem::file_size(file);
+        }
         out.full = std::max(out.full, static_cast<double>(bytes));
         out.readings.push_back(
             {std::filesystem::path(model).filename().string(), bytes_text(bytes), static_cast<double>(bytes)});
@@ -112,7 +117,7 @@ void report_evaluated(const evaluate_command& o, std::span<const std::pair<std::
     }
     page.measures.push_back(model_sizes(models));
     page.facts = {{"Images", std::to_string(results.front().second.samples),
-                   rejected == 0 ? "" : std::to_string(rejected) + " more do not decode"},
+                   rejected == 0 ? "" : counted(rejected, "image") + " left out: not decoded"},
                   {"Top-1", number_text("%.2f %%", results.front().second.top1_percent()), results.front().first}};
     if (results.size() > 1) {
         page.facts.push_back(
@@ -142,7 +147,7 @@ void report_networks(const compare_command& o, std::span<const engine::layer_err
             worst = &e;
         }
     }
-    page.facts = {{"Values", std::to_string(errors.size()), "on " + std::to_string(samples) + " samples"}};
+    page.facts = {{"Values", std::to_string(errors.size()), "on " + counted(samples, "sample")}};
     if (worst != nullptr) {
         page.facts.push_back({"Lowest SQNR", number_text("%.2f dB", worst->sqnr_db()), worst->layer});
     }

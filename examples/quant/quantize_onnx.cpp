@@ -10,6 +10,7 @@
 #include "quantize_values.hpp"
 #include "statistics.hpp"
 
+#include <cmath>
 #include <quant/quantize/packing.hpp>
 
 namespace quant_tool {
@@ -179,6 +180,15 @@ private:
     quant_onnx::weight_result result_;
 };
 
+std::vector<float> magnitudes_of(const std::vector<float>& values, const shape_type& shape, int axis) {
+    const auto layout = slice_shape(shape, granularity_choice::per_axis, axis, 0);
+    std::vector<float> out(layout ? layout->slices() : 0);
+    for (std::size_t s = 0; s < out.size(); ++s) {
+        layout->for_each(s, [&](std::uint64_t at) { out[s] = std::max(out[s], std::fabs(values[at])); });
+    }
+    return out;
+}
+
 /// 4 bits where all codes fit, else 8: ONNX has nothing between, and one width per tensor.
 element_type container(const quantize_command& o) {
     const int widest = o.average_bits ? o.max_bits : o.bits;
@@ -195,6 +205,9 @@ void quantize_onnx(const quantize_command& o) {
         throw error(exit_code::usage, o.output, "an ONNX model becomes an ONNX model: the name must end in .onnx");
     }
     check_target(o.output, o.force ? overwrite::yes : overwrite::no);
+    if (o.external_data) {
+        check_target(o.output + ".data", o.force ? overwrite::yes : overwrite::no);
+    }
     auto model = quant_onnx::read(o.input);
     const auto file_before = [&] {
         std::uint64_t sum = std::filesystem::file_size(o.input);
@@ -207,7 +220,7 @@ void quantize_onnx(const quantize_command& o) {
     std::vector<std::string> kept;
     const auto folded = quant_onnx::fold_batch_normalization(model, &kept);
     if (folded != 0) {
-        note(o, std::to_string(folded) + " batch normalisations folded into the layers before them");
+        note(o, counted(folded, "batch normalisation") + " folded into the layers before");
     }
     for (const auto& name : kept) {
         note(o, name + " has no layer before it that it could be folded into: kept");
@@ -256,6 +269,14 @@ void quantize_onnx(const quantize_command& o) {
     }
     // The mean of what a layer reads says what the shift of its weights adds to its output.
     const auto* const means = o.correct != correction::none && !o.calibrate.empty() ? &seen.means : nullptr;
+
+    quant_onnx::channel_magnitudes magnitudes; // for the biases
+    if (o.activations != 0 && !o.float_biases) {
+        for (const auto& w : chosen) {
+            const auto& t = *model.find(w.name);
+            magnitudes[w.name] = magnitudes_of(t.floats(), {t.shape.begin(), t.shape.end()}, w.output_axis);
+        }
+    }
 
     std::vector<quantized_row> rows(chosen.size());
     std::vector<std::string> without_shift;
@@ -326,11 +347,16 @@ void quantize_onnx(const quantize_command& o) {
     }
     if (o.activations != 0) {
         quant_onnx::quantize_activations(model, seen.activations);
-        note(o, std::to_string(seen.activations.size()) + " values quantized to " + std::to_string(o.activations) +
-                    " bits as seen on " + std::to_string(seen.samples) + " samples" +
+        note(o, counted(seen.activations.size(), "value") + " quantized to " + std::to_string(o.activations) +
+                    " bits as seen on " + counted(seen.samples, "sample") +
                     (o.activations < 8 ? ", the network's input to 8" : ""));
     }
-    const auto size = quant_onnx::write(model, o.output, o.force);
+    for (const auto& node : quant_onnx::quantize_biases(model, magnitudes)) {
+        note(o, node + " has weights so small beside its bias that the bias stays float");
+    }
+    const auto size = quant_onnx::write(model, o.output, o.force,
+                                        o.external_data ? quant_onnx::where_weights_stand::beside
+                                                        : quant_onnx::where_weights_stand::by_size);
     report_quantized(o, rows, copied, file_before, size);
 }
 

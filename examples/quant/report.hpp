@@ -34,6 +34,11 @@ using json = nlohmann::ordered_json;
     return out;
 }
 
+/// "1 image", "7 images".
+[[nodiscard]] inline std::string counted(std::uint64_t n, const std::string& what) {
+    return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+}
+
 /// Formats one double; `format` is a printf conversion.
 [[nodiscard]] inline std::string number_text(const char* format, double value) {
     char buffer[64];

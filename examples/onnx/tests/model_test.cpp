@@ -255,14 +255,13 @@ TEST_CASE("a file that is no usable model is refused with its cause") {
     CHECK_THAT(refusal(scratch.path()), ContainsSubstring("is a directory"));
 }
 
-TEST_CASE("a model beyond 2 GiB is refused, read or written") {
+TEST_CASE("a model beyond 2 GiB is refused, external data may be larger") {
     const scratch_directory scratch;
     using Catch::Matchers::ContainsSubstring;
     quant_test::write_file(scratch / "large.onnx", gemm_model().SerializeAsString());
     fs::resize_file(scratch / "large.onnx", std::uint64_t{1} << 31); // takes no room on the disk
     CHECK_THAT(refusal(scratch / "large.onnx"), ContainsSubstring("larger than 2 GiB"));
 
-    // External data may hold more than the file that they would have to become part of.
     auto m = external_model("large.bin");
     m.mutable_graph()->mutable_initializer(0)->set_dims(0, std::int64_t{1} << 27);
     quant_test::write_file(scratch / "outside.onnx", m.SerializeAsString());
@@ -270,14 +269,55 @@ TEST_CASE("a model beyond 2 GiB is refused, read or written") {
     fs::resize_file(scratch / "large.bin", std::uint64_t{1} << 31);
     const auto model = quant_onnx::read(scratch / "outside.onnx");
     CHECK(model.find("w")->byte_size() == std::uint64_t{1} << 31);
+}
+
+TEST_CASE("weights of a model that would be too large are written beside it") {
+    const scratch_directory scratch;
+    using Catch::Matchers::ContainsSubstring;
+    using quant_onnx::where_weights_stand;
+    quant_test::write_file(scratch / "a.onnx", gemm_model(32, 16).SerializeAsString()); // 2 KB and a bias of 64 bytes
+    auto model = quant_onnx::read(scratch / "a.onnx");
+    const auto whole = fs::file_size(scratch / "a.onnx");
+    CHECK(quant_onnx::write(model, scratch / "b.onnx", false, where_weights_stand::by_size, whole) == whole);
+    CHECK(!fs::exists(scratch / "b.onnx.data"));
+    const auto check = [&](const char* name, std::uint64_t size) {
+        const auto path = scratch / name;
+        CHECK(fs::file_size(path) + fs::file_size(path + ".data") == size);
+        CHECK(fs::file_size(path) < 1000);
+        const auto again = quant_onnx::read(path);
+        CHECK(again.external_files.size() == 1);
+        quant_onnx::write(again, scratch / "inside.onnx", true);
+        CHECK(MessageDifferencer::Equals(message_of(scratch / "inside.onnx"), message_of(scratch / "a.onnx")));
+    };
+    check("c.onnx", quant_onnx::write(model, scratch / "c.onnx", false, where_weights_stand::by_size, whole - 1));
+    check("d.onnx", quant_onnx::write(model, scratch / "d.onnx", false, where_weights_stand::beside));
+    // A second large tensor begins at a page.
+    auto two = model;
+    two.initializers.push_back(*two.find("w"));
+    two.initializers.back().name = "v";
+    quant_onnx::write(two, scratch / "e.onnx", false, where_weights_stand::beside);
+    CHECK(fs::file_size(scratch / "e.onnx.data") == 4096 + 2048);
+    const auto again = quant_onnx::read(scratch / "e.onnx");
+    CHECK(std::ranges::equal(again.find("v")->data, model.find("w")->data));
+
+    // Both files or none.
+    const auto before = scratch.entries();
+    quant_test::write_file(scratch / "f.onnx.data", "precious");
+    CHECK_THROWS_AS(quant_onnx::write(model, scratch / "f.onnx", false, where_weights_stand::beside),
+                    quant_tool::error);
+    CHECK(quant_test::read_file(scratch / "f.onnx.data") == "precious");
+    CHECK(scratch.entries() == before + 1);
+    model.find("w")->fill = [](std::span<std::byte>) { throw std::runtime_error("in the middle"); };
+    CHECK_THROWS_AS(quant_onnx::write(model, scratch / "g.onnx", false, where_weights_stand::beside),
+                    std::runtime_error);
+    CHECK(scratch.entries() == before + 1);
     try {
-        quant_onnx::write(model, scratch / "out.onnx", false);
+        quant_onnx::write(model, scratch / "h.onnx", false, where_weights_stand::beside, 100);
         FAIL("was written");
     } catch (const quant_tool::error& e) {
-        CHECK(e.code() == quant_tool::exit_code::output);
-        CHECK_THAT(e.what(), ContainsSubstring("larger than 2 GiB"));
+        CHECK_THAT(e.what(), ContainsSubstring("larger than 2 GiB even without its weights"));
     }
-    CHECK(!fs::exists(scratch / "out.onnx"));
+    CHECK(scratch.entries() == before + 1);
 }
 
 TEST_CASE("external data are read from the model's folder only") {

@@ -418,6 +418,60 @@ def test_calibration():
         quant, "quantize", path, "-fo", out, "--activations", "8", "--calibrate", samples, fails=3)
 
 
+def test_integer_biases():
+    # The bias is int32 with the product of the scales; ONNX Runtime runs the model, with integer kernels, and it computes what the
+    # model with float biases does, but for their rounding.
+    model = make([helper.make_node("Conv", ["x", "w", "b"], ["h"], "c", pads=[1] * 4), helper.make_node("Relu", ["h"], ["r"]),
+                  helper.make_node("Flatten", ["r"], ["f"]), helper.make_node("Gemm", ["f", "v", "d"], ["y"], "g", transB=1)],
+                 {"x": ["N", 3, 6, 6]}, {"y": ["N", 5]}, {"w": f32(4, 3, 3, 3), "b": f32(4), "v": f32(5, 144), "d": f32(5)})
+    out, plain, samples = scratch / "q.onnx", scratch / "float.onnx", scratch / "samples.npy"
+    inputs = {"x": f32(20, 3, 6, 6)}
+    np.save(samples, inputs["x"])
+    for activations, options in ((8, ["--bits", 8]), (8, ["--bits", 8, "--per-tensor"]), (8, ["--bits", 4]), (4, ["--bits", 8])):
+        words = [quant, "quantize", save(model), "-fq", "--calibrate", samples, "--activations", activations, *options]
+        run(*words, "-o", out)
+        run(*words, "-o", plain, "--float-biases")
+        onnx.checker.check_model(str(out), full_check=True)
+        written = onnx.load(out)
+        tensors = {t.name: numpy_helper.to_array(t) for t in written.graph.initializer}
+        for bias, weight, value in (("b", "w", "x"), ("d", "v", "r")):
+            codes, scale = tensors[f"{bias}_int32"], tensors[f"{bias}_int32_scale"]
+            assert codes.dtype == np.int32 and bias not in tensors
+            assert np.array_equal(scale, tensors[f"{weight}_scale"] * tensors[f"{value}_scale"]), bias
+            real = numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == bias))
+            assert np.abs(codes * scale.astype(np.float64) - real).max() <= 0.5001 * scale.max(), bias
+        a, b = (infer(path, inputs, as_written=True)[0][0] for path in (out, plain))
+        assert distance(b, a) < (0.02 if activations == 8 else 0.1), (options, distance(b, a))
+        fast, _ = infer(out, inputs)
+        assert distance(b, fast[0]) < 0.1, (options, distance(b, fast[0]))
+    # Weights that are nearly zero beside a bias: it stays float and the layer is named.
+    w = f32(4, 3, 3, 3)
+    w[1] *= 1e-12
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(w, "w"))
+    note = subprocess.run([str(v) for v in (quant, "quantize", save(model), "-fo", out, "--calibrate", samples, "--activations", 8)],
+                          capture_output=True, text=True)
+    assert note.returncode == 0 and "node 'c' (Conv) has weights so small" in note.stderr, note.stderr
+    names = [t.name for t in onnx.load(out).graph.initializer]
+    assert "b" in names and "d_int32" in names
+    infer(out, inputs)
+
+
+def test_weights_beside_the_model():
+    model = make([helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "v"], ["y"])],
+                 {"x": ["N", 512]}, {"y": ["N", 16]}, {"w": f32(512, 64), "v": f32(64, 16)})
+    inside, beside = scratch / "inside.onnx", scratch / "beside.onnx"
+    run(quant, "quantize", save(model), "-fqo", inside, "--bits", 4)
+    run(quant, "quantize", save(model), "-fqo", beside, "--bits", 4, "--external-data")
+    onnx.checker.check_model(str(beside), full_check=True)
+    assert {p.name for p in scratch.glob("beside*")} == {"beside.onnx", "beside.onnx.data"}
+    (expected,), inputs = infer(inside)
+    (got,), _ = infer(beside, inputs)
+    assert np.array_equal(expected, got) and beside.stat().st_size < 2000
+    (scratch / "beside3.onnx.data").write_bytes(b"precious")
+    assert "exists already" in run(quant, "quantize", save(model), "-o", scratch / "beside3.onnx", "--external-data", fails=4)
+    assert not (scratch / "beside3.onnx").exists() and (scratch / "beside3.onnx.data").read_bytes() == b"precious"
+
+
 def test_keywords():
     data = os.environ.get("QUANT_DATA")
     if not data:

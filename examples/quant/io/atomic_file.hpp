@@ -25,8 +25,8 @@ enum class overwrite : bool { no, yes };
 
 namespace detail {
 
-// The one temporary file a signal handler has to remove. Only async-signal-safe calls touch it.
-inline char pending_temporary[PATH_MAX] = {};
+// The temporary files a signal handler has to remove: two files may be written at once. Only async-signal-safe calls touch them.
+inline char pending_temporaries[2][PATH_MAX] = {};
 
 class signals_blocked {
 public:
@@ -46,8 +46,10 @@ private:
 };
 
 extern "C" inline void quant_tool_on_signal(int number) {
-    if (pending_temporary[0] != '\0') {
-        ::unlink(pending_temporary);
+    for (const auto& name : pending_temporaries) {
+        if (name[0] != '\0') {
+            ::unlink(name);
+        }
     }
     if (number == SIGBUS) {
         // The input is mapped: somebody truncated it while it was being read.
@@ -171,11 +173,17 @@ public:
             throw error(exit_code::output, target_, std::strerror(ENAMETOOLONG));
         }
         const detail::signals_blocked guard;
+        while (slot_ < std::size(detail::pending_temporaries) && detail::pending_temporaries[slot_][0] != '\0') {
+            ++slot_;
+        }
+        if (slot_ == std::size(detail::pending_temporaries)) {
+            throw error(exit_code::internal, target_, "too many files are being written at once");
+        }
         fd_ = ::mkstemp(temporary_.data());
         if (fd_ < 0) {
             throw error(exit_code::output, target_, std::string("cannot create a file there: ") + std::strerror(errno));
         }
-        std::memcpy(detail::pending_temporary, temporary_.c_str(), temporary_.size() + 1);
+        std::memcpy(detail::pending_temporaries[slot_], temporary_.c_str(), temporary_.size() + 1);
         // mkstemp makes a private file; the result has the rights of any new file, or of the one it replaces.
         struct stat st {};
         mode_t mode;
@@ -215,6 +223,28 @@ public:
 
     /// The file appears under its name, complete, or an error is thrown and nothing appears.
     void commit() {
+        flush();
+        const detail::signals_blocked guard;
+        publish();
+    }
+    /// The same for two files that belong together: both or neither, unless the second cannot replace what was there.
+    static void commit(atomic_file& first, atomic_file& second) {
+        first.flush();
+        second.flush();
+        const detail::signals_blocked guard;
+        first.publish();
+        try {
+            second.publish();
+        } catch (...) {
+            if (first.policy_ == overwrite::no) {
+                ::unlink(first.destination_.c_str());
+            }
+            throw;
+        }
+    }
+
+private:
+    void flush() {
         if (::fsync(fd_) != 0) {
             throw failed("cannot flush");
         }
@@ -223,7 +253,8 @@ public:
         if (closed != 0) {
             throw failed("cannot close");
         }
-        const detail::signals_blocked guard;
+    }
+    void publish() {
         if (policy_ == overwrite::no) {
             // link() fails if the name exists by now: no window between a check and a rename.
             if (::link(temporary_.c_str(), destination_.c_str()) == 0) {
@@ -242,8 +273,6 @@ public:
             ::close(dir);
         }
     }
-
-private:
     [[nodiscard]] error failed(const char* what) const {
         return {exit_code::output, target_, std::string(what) + ": " + std::strerror(errno)};
     }
@@ -257,8 +286,10 @@ private:
         if (!temporary_.empty() && remove) {
             ::unlink(temporary_.c_str());
         }
+        if (!temporary_.empty()) {
+            detail::pending_temporaries[slot_][0] = '\0';
+        }
         temporary_.clear();
-        detail::pending_temporary[0] = '\0';
     }
 
     std::string target_;
@@ -266,6 +297,7 @@ private:
     std::string directory_;
     std::string temporary_;
     overwrite policy_;
+    std::size_t slot_ = 0; ///< of detail::pending_temporaries
     int fd_ = -1;
 };
 
