@@ -588,11 +588,11 @@ std::vector<std::string> quantize_biases(model& model, const channel_magnitudes&
                           });
         auto scales = made(names.unused(name + "_scale"), element_type::float32, weight_scale->shape,
                            [in = static_cast<float>(scale), weight = *weight_scale](std::span<std::byte> out) {
-                               auto values = weight.floats();
-                               for (auto& v : values) {
+                               auto products = weight.floats();
+                               for (auto& v : products) {
                                    v *= in;
                                }
-                               std::memcpy(out.data(), values.data(), out.size());
+                               std::memcpy(out.data(), products.data(), out.size());
                            });
         const auto output = names.unused(bias->name + "_dequantized");
         auto node =
