@@ -247,6 +247,26 @@ TEST_CASE("What a scheme cannot do is an error that names the argument") {
     CHECK(failure(int4 | per_axis(0) | bits(silly)).code == errc::bits_out_of_range);
 }
 
+TEST_CASE("A scheme keeps the planes that prune_planes keeps, and corrects what that leaves") {
+    const std::vector<float> w = weights(6, 40, 9);
+    const auto v = view(w, 6, 40);
+    const auto base = int5 | per_axis(0) | aciq(prior::laplace);
+    const auto plain = quantize(v, base), sparse = quantize(v, bit_sparsified(2) | base | bias_corrected);
+    REQUIRE((plain && sparse));
+    std::vector<std::int8_t> codes(plain->codes<std::int8_t>().begin(), plain->codes<std::int8_t>().end());
+    const auto kept = prune_planes(view(codes, 6, 40), plain->params(), per_axis(0), {.max_planes = 2});
+    REQUIRE(kept);
+    CHECK(kept->squared_error > 0);
+    CHECK(std::ranges::equal(sparse->codes<std::int8_t>(), codes));
+    std::vector<channel_correction> corrections(6);
+    REQUIRE(bias_correction(v, view(codes, 6, 40), plain->params(), corrections, per_axis(0)));
+    CHECK(std::ranges::equal(sparse->corrections(), corrections));
+    CHECK(choose_planes(codes).size() <= 4);
+    CHECK(quantize(v, int16 | bit_sparsified(2)).status().code == errc::bits_out_of_range);
+    CHECK(quantize(v, int8 | mapping::affine | bit_sparsified(2)).status().code == errc::invalid_zero_point);
+    CHECK(quantize(v, int8 | bit_sparsified(9)).status().code == errc::invalid_argument);
+}
+
 TEST_CASE("Strides change nothing: a transposed view gives the codes of its copy") {
     const auto w = weights(12, 20, 8);
     const auto v = view(w, 12, 20);

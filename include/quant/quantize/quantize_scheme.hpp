@@ -7,7 +7,7 @@
 //   auto s = quant::quantize(view, codes, params, scheme, {corrections, workspace});     // the same bytes, your buffers
 //
 // Every step is one of the library's free functions, so doing them one by one gives the same bytes:
-//   choose_params per slice (for_each_slice), allocate_bits, quantize, bias_correction.
+//   choose_params per slice (for_each_slice), allocate_bits, quantize, prune_planes, bias_correction.
 
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include <quant/calibrate/empirical.hpp>
 #include <quant/calibrate/histogram.hpp>
 #include <quant/calibrate/moments.hpp>
+#include <quant/quantize/bit_planes.hpp>
 #include <quant/quantize/quantize.hpp>
 #include <quant/quantize/quantized_tensor.hpp>
 #include <quant/quantize/scheme.hpp>
@@ -36,6 +37,8 @@ struct plan_base {
     std::span<const std::uint8_t> widths{};
     bool corrects = false;
     correct correction = correct::mean;
+    bool sparsifies = false;
+    prune_options sparsity{};
 };
 template <class Clipping> struct plan : plan_base { Clipping clipping{}; };
 
@@ -76,6 +79,10 @@ template <class... Parts> [[nodiscard]] inline auto make_plan(const scheme<Parts
     s.template with<part_kind::correction>([&](bias_corrected_part c) {
         p.corrects = true;
         p.correction = c.what;
+    });
+    s.template with<part_kind::sparsity>([&](bit_sparsified_part b) {
+        p.sparsifies = true;
+        p.sparsity.max_planes = b.max_planes;
     });
     return p;
 }
@@ -212,9 +219,18 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
                                              std::span<const affine_params> params, const plan_base& p,
                                              std::span<channel_correction> corrections) noexcept {
     if (const status s = quantize_views(src, codes, params, p.granularity, p.options); !s) return s;
-    if (!p.corrects) return {};
+    if (!p.corrects && !p.sparsifies) return {};
     const auto written = with_extents(codes, src.extents(), "codes");
     if (!written) return written.status();
+    if (p.sparsifies) {
+        if constexpr (sizeof(Code) == 1) {
+            const auto pruned = prune_planes(*written, params, p.granularity, p.sparsity);
+            if (!pruned) return pruned.status();
+        } else {
+            return {errc::bits_out_of_range, "bit_sparsified"};
+        }
+    }
+    if (!p.corrects) return {};
     return bias_correction(src, *written, params, corrections, p.granularity, p.correction);
 }
 

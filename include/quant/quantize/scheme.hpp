@@ -13,6 +13,7 @@
 //   average_bits(4, {2, 8}), bits(w)  a width per slice                        the format's width everywhere
 //   bias_corrected, bias_corrected(correct::mean_and_norm)
 //                                     gain and shift per slice                 none
+//   bit_sparsified(3)                the most magnitude planes codes may use  all
 //   rounding::half_away, stochastic(seed), scale_by::reciprocal                nearest even, division
 //   statistics::before_relu | after_relu                                       unspecified
 //
@@ -74,6 +75,14 @@ struct bias_corrected_part {
 };
 inline constexpr bias_corrected_part bias_corrected{};
 
+/// The most magnitude bits that codes use.
+struct bit_sparsified_part {
+    std::uint8_t max_planes = 8;
+};
+/// Scheme part: after quantizing, the codes keep the `max_planes` magnitude planes that cost the least error (prune_planes), the same ones
+/// in the whole tensor; pack_bit_planes then stores no others. Codes of up to 8 bits with zero points 0. A bias correction sees the pruned codes.
+[[nodiscard]] constexpr bit_sparsified_part bit_sparsified(std::uint8_t max_planes) noexcept { return {max_planes}; }
+
 namespace detail {
 
 /// What a part decides; two parts of one kind contradict each other.
@@ -87,7 +96,8 @@ enum class part_kind : std::uint8_t {
     clipping,
     width,
     correction,
-    statistics
+    statistics,
+    sparsity
 };
 
 template <class T> inline constexpr part_kind kind_of = part_kind::none;
@@ -106,6 +116,7 @@ template <> inline constexpr part_kind kind_of<average_bits_part> = part_kind::w
 template <> inline constexpr part_kind kind_of<bits_part> = part_kind::width;
 template <> inline constexpr part_kind kind_of<bias_corrected_part> = part_kind::correction;
 template <> inline constexpr part_kind kind_of<statistics> = part_kind::statistics;
+template <> inline constexpr part_kind kind_of<bit_sparsified_part> = part_kind::sparsity;
 
 template <class T> struct part_holder { T value; };
 
@@ -166,6 +177,8 @@ template <class... Left, class Right>
                   "quant scheme: two bias corrections; the second would correct the first");
     static_assert(kind != part_kind::statistics || !S::template has<part_kind::statistics>,
                   "quant scheme: statistics given twice; they were taken either before or after the ReLU");
+    static_assert(kind != part_kind::sparsity || !S::template has<part_kind::sparsity>,
+                  "quant scheme: bit_sparsified twice; one number of planes is the most");
     return {static_cast<const part_holder<Left>&>(left)..., part_holder<Right>{right}};
 }
 
