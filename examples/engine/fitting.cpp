@@ -66,9 +66,10 @@ private:
         if (l.has_weight()) return;
         const bool cuts_channels = std::any_of(l.cuts.begin(), l.cuts.end(), [](const cut& c) { return c.axis == 1; });
         const bool flat = l.kind != operation::flatten || l.axis == 1;
-        const bool codes = l.kind == operation::quantize || l.kind == operation::dequantize;
-        if (codes || cuts_channels || !flat || (l.kind == operation::clip && l.low != 0.0f) || l.pad_value != 0.0f ||
-            (l.kind == operation::concat && l.axis != 1)) {
+        const bool nonlinear =
+            l.kind == operation::softmax || l.kind == operation::quantize || l.kind == operation::dequantize;
+        if (nonlinear || cuts_channels || !flat || (l.kind == operation::clip && l.low != 0.0f) ||
+            l.pad_value != 0.0f || (l.kind == operation::concat && l.axis != 1)) {
             fix(net, out);
             for (const std::size_t v : l.inputs) fix(net, v);
             return;

@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
+#include <list>
 #include <map>
 #include <set>
 #include <utility>
@@ -24,9 +26,10 @@ namespace {
 using quant_onnx::element_type;
 using quant_tool::exit_code;
 
-constexpr std::array<std::pair<std::string_view, operation>, 15> operators{{
+constexpr std::array<std::pair<std::string_view, operation>, 18> operators{{
     {"Conv", operation::conv},
     {"Gemm", operation::gemm},
+    {"MatMul", operation::gemm},
     {"Relu", operation::relu},
     {"Clip", operation::clip},
     {"MaxPool", operation::max_pool},
@@ -35,9 +38,11 @@ constexpr std::array<std::pair<std::string_view, operation>, 15> operators{{
     {"Concat", operation::concat},
     {"Add", operation::add},
     {"Flatten", operation::flatten},
+    {"Reshape", operation::flatten},
     {"Identity", operation::identity},
     {"Slice", operation::slice},
     {"Pad", operation::pad},
+    {"Softmax", operation::softmax},
     {"QuantizeLinear", operation::quantize},
     {"DequantizeLinear", operation::dequantize},
 }};
@@ -272,10 +277,12 @@ void read_window(reader& r, layer& l) {
         if (step == 0) r.fail("has a stride or dilation of 0");
 }
 
+/// Gemm, or MatMul, which has no attributes and no bias.
 void read_gemm(reader& r, layer& l) {
-    r.require("transA", 0);
-    const bool transposed = r.integer("transB", 0) != 0;
-    const float alpha = r.real("alpha", 1.0f), beta = r.real("beta", 1.0f);
+    const bool plain = r.node().op_type() == "MatMul";
+    if (!plain) r.require("transA", 0);
+    const bool transposed = !plain && r.integer("transB", 0) != 0;
+    const float alpha = plain ? 1.0f : r.real("alpha", 1.0f), beta = plain ? 1.0f : r.real("beta", 1.0f);
     l.weight = r.floats(1);
     if (l.weight.shape.size() != 2) r.fail("its weight is not a matrix");
     if (!transposed) {
@@ -289,6 +296,16 @@ void read_gemm(reader& r, layer& l) {
         for (float& w : l.weight.data) w *= alpha;
     if (beta != 1.0f)
         for (float& b : l.bias) b *= beta;
+}
+
+/// Flatten, or a Reshape that comes to the same for any batch.
+void read_flatten(reader& r, const std::vector<std::size_t>& input) {
+    if (r.node().op_type() == "Flatten") return r.require("axis", 1);
+    r.require("allowzero", 0);
+    const auto to = r.integers(1);
+    const auto features = static_cast<std::int64_t>(tensor::count(std::span(input).subspan(1)));
+    const bool known = to.size() == 2 && to[1] == features;
+    if (to.size() != 2 || (to[1] != -1 && !(known && to[0] <= 0))) r.fail("is supported as a Reshape to [N, -1] only");
 }
 
 void read_cuts(reader& r, layer& l, std::size_t rank) {
@@ -323,7 +340,8 @@ void read_pads(reader& r, layer& l, std::size_t rank) {
 }
 
 /// Everything of a layer but its values.
-layer read_layer(reader& r, operation kind, std::size_t rank) {
+layer read_layer(reader& r, operation kind, const std::vector<std::size_t>& input) {
+    const std::size_t rank = input.size();
     layer l;
     l.kind = kind;
     l.name = r.node().name().empty() ? r.node().output(0) : r.node().name();
@@ -359,7 +377,11 @@ layer read_layer(reader& r, operation kind, std::size_t rank) {
         l.axis = axis_in(r, r.integer("axis", 0), rank);
         if (l.axis == 0) r.fail("joins batches");
         break;
-    case operation::flatten: r.require("axis", 1); break;
+    case operation::flatten: read_flatten(r, input); break;
+    case operation::softmax:
+        if (rank != 2 || axis_in(r, r.integer("axis", -1), rank) != 1)
+            r.fail("is supported over the classes of [N, C] only");
+        break;
     case operation::slice: read_cuts(r, l, rank); break;
     case operation::pad: read_pads(r, l, rank); break;
     case operation::quantize:
@@ -379,6 +401,48 @@ layer read_layer(reader& r, operation kind, std::size_t rank) {
     }
     r.refuse_other_attributes();
     return l;
+}
+
+/// What a Constant node holds: numbers of types that networks use outside of weights too.
+quant_onnx::tensor held_by(reader& r) {
+    const auto* a = r.attribute("value");
+    r.refuse_other_attributes();
+    if (a == nullptr) r.fail("lacks its attribute value");
+    const onnx::TensorProto& t = a->t();
+    const auto made = [&]<class T>(const auto& list) {
+        std::vector<T> values(list.begin(), list.end());
+        if (values.empty()) values.resize(t.raw_data().size() / sizeof(T));
+        if (list.empty()) std::memcpy(values.data(), t.raw_data().data(), values.size() * sizeof(T));
+        std::uint64_t elements = 1;
+        for (const std::int64_t n : t.dims()) elements = n < 0 ? 0 : elements * static_cast<std::uint64_t>(n);
+        if (values.size() != elements) r.fail("has another number of elements than its shape says");
+        return quant_onnx::owned(r.node().output(0), static_cast<element_type>(t.data_type()),
+                                 {t.dims().begin(), t.dims().end()}, std::move(values));
+    };
+    switch (static_cast<element_type>(t.data_type())) {
+    case element_type::float32: return made.operator()<float>(t.float_data());
+    case element_type::int64: return made.operator()<std::int64_t>(t.int64_data());
+    default: r.fail("is supported for float32 and int64 only");
+    }
+}
+
+/// Whether an Add is the bias of the fully connected layer before it, as a MatMul has none: then it is taken in.
+bool takes_bias(layer& l, const reader& r, const std::map<std::string, constant>& constants,
+                const quant_onnx::model& m) {
+    const onnx::NodeProto& node = r.node();
+    const int own = node.input_size() == 2 && node.input(1) == l.output_name ? 1 : 0;
+    if (node.input_size() != 2 || node.input(own) != l.output_name || l.kind != operation::gemm ||
+        !constants.contains(node.input(1 - own)))
+        return false;
+    std::ptrdiff_t readers = l.output_name == m.outputs[0].name ? 1 : 0;
+    for (const onnx::NodeProto& n : m.nodes) readers += std::count(n.input().begin(), n.input().end(), l.output_name);
+    const tensor bias = r.floats(1 - own);
+    if (readers != 1 || bias.size() != l.bias.size() || bias.shape.size() > 2 || bias.shape.back() != bias.size())
+        return false;
+    std::transform(l.bias.begin(), l.bias.end(), bias.data.begin(), l.bias.begin(), std::plus<>());
+    l.output_name = node.output(0);
+    l.bias_name = node.input(1 - own);
+    return true;
 }
 
 /// How many of a node's inputs are computed; the others are constants.
@@ -448,18 +512,27 @@ graph load(const quant_onnx::model& m) {
     if (m.outputs.size() != 1) refuse("has " + std::to_string(m.outputs.size()) + " outputs instead of 1");
 
     origins from;
+    std::list<quant_onnx::tensor> held; // by Constant nodes
     for (const onnx::NodeProto& node : m.nodes) {
         reader r(node, constants, file);
+        if (node.output_size() != 1) r.fail("is supported with one output only");
+        if (node.op_type() == "Constant") {
+            constants[node.output(0)] = {&held.emplace_back(held_by(r)), {}};
+            continue;
+        }
         const auto* known =
             std::find_if(operators.begin(), operators.end(), [&](const auto& o) { return o.first == node.op_type(); });
         if (known == operators.end() || !(node.domain().empty() || node.domain() == "ai.onnx"))
             r.fail("this operator is not supported");
         const operation kind = known->second;
-        if (node.output_size() != 1) r.fail("is supported with one output only");
         if (node.input_size() == 0) r.fail("has no input");
         if (kind == operation::dequantize && constants.contains(node.input(0))) {
             from[node.output(0)] = node.input(0);
             constants[node.output(0)] = {nullptr, restored_constant(r)};
+            continue;
+        }
+        if (kind == operation::add && !g.layers.empty() && takes_bias(g.layers.back(), r, constants, m)) {
+            values[node.output(0)] = g.layers.back().output;
             continue;
         }
         std::vector<std::size_t> inputs;
@@ -473,7 +546,7 @@ graph load(const quant_onnx::model& m) {
             inputs.push_back(found->second);
             shapes.push_back(g.shapes[found->second]);
         }
-        layer l = read_layer(r, kind, shapes[0].size());
+        layer l = read_layer(r, kind, shapes[0]);
         l.inputs = std::move(inputs);
         l.output_name = node.output(0);
         if (l.has_weight()) {

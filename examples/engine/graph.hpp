@@ -39,10 +39,11 @@ enum class operation : std::uint8_t {
     global_average_pool,
     concat,
     add,
-    flatten,
+    flatten, ///< also a Reshape to [N, -1]
     identity,
     slice,
     pad,
+    softmax,   ///< over the classes of [N, C]
     quantize,  ///< float to codes; the engine keeps codes as whole numbers in float tensors
     dequantize ///< codes to float
 };

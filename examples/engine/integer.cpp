@@ -14,6 +14,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -253,6 +254,7 @@ struct integer_network::plan {
     std::vector<quant::affine_params> values;
     std::vector<std::size_t> readers; // of every value: how many inputs of steps it is
     std::size_t input = 0, output = 0;
+    std::optional<layer> softmax; // of the logits, in float
 
     void prepare_weights(step& s, const layer& l, const quant::quantized_tensor& w, const quant::affine_params& in,
                          const quant::affine_params& out) const;
@@ -351,6 +353,13 @@ integer_network::integer_network(const graph& net, const integer_parameters& par
             s.stage.prepare(std::ldexp(in.scale, -s.fine_bits), parts, out.scale, l.name);
             break;
         }
+        case operation::softmax:
+            if (l.output != net.output)
+                throw quant_tool::error(quant_tool::exit_code::input, {}, l.name,
+                                        "is supported as the last layer only");
+            made->softmax = l;
+            made->output = l.inputs[0];
+            continue;
         case operation::quantize:
         case operation::dequantize:
             throw quant_tool::error(quant_tool::exit_code::input, {}, l.name, "is a layer of a quantized network");
@@ -536,7 +545,8 @@ tensor integer_network::run(const tensor& batch, const hook& after) const {
     tensor logits(last.shape);
     with_codes(p.values[p.output].format, last.bytes,
                [&](auto codes) { require(quant::dequantize(codes, logits.data, p.values[p.output]), "the output"); });
-    return logits;
+    const tensor* const scores = &logits;
+    return p.softmax ? run_layer(*p.softmax, std::span(&scores, 1)) : logits;
 }
 
 std::size_t integer_network::weight_bytes() const {

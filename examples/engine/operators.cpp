@@ -254,6 +254,7 @@ bool is_in_place(operation kind) {
     case operation::add:
     case operation::flatten:
     case operation::identity:
+    case operation::softmax:
     case operation::quantize:
     case operation::dequantize: return true;
     default: return false;
@@ -267,6 +268,12 @@ void change(const layer& l, tensor& x, const tensor* other) {
     case operation::clip: values = values.max(l.low).min(l.high); break;
     case operation::add: values += nn::as_matrix(std::span<const float>(other->data), 1, x.size()).array(); break;
     case operation::flatten: x.shape = {x.samples(), x.sample_size()}; break;
+    case operation::softmax: {
+        auto rows = nn::as_matrix(std::span(x.data), x.samples(), x.sample_size()).array();
+        rows = (rows.colwise() - rows.rowwise().maxCoeff().eval()).exp();
+        rows.colwise() /= rows.rowwise().sum().eval();
+        break;
+    }
     case operation::quantize:
     case operation::dequantize:
         if (l.params[0].format.is_signed)

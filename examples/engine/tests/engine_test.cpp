@@ -184,6 +184,46 @@ TEST_CASE("a fully connected layer is a matrix product, transposed or not") {
     }
 }
 
+TEST_CASE("what PyTorch writes: Constant, Reshape, MatMul with an Add, Softmax") {
+    builder net({-1, 3, 1, 2});
+    const auto constant = [&](const char* name, onnx::TensorProto t) {
+        auto* a = net.node("Constant", {}, name).add_attribute();
+        a->set_name("value");
+        *a->mutable_t() = std::move(t);
+    };
+    onnx::TensorProto shape, bias;
+    shape.set_data_type(static_cast<int>(element_type::int64));
+    shape.add_dims(2);
+    shape.add_int64_data(-1);
+    shape.add_int64_data(6);
+    bias.set_data_type(static_cast<int>(element_type::float32));
+    bias.add_dims(2);
+    const std::array raw{0.5f, -1.0f};
+    bias.set_raw_data(raw.data(), sizeof raw);
+    constant("shape", shape);
+    constant("b", bias);
+    net.floats("w", {6, 2}, {1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 1});
+    net.node("Reshape", {"in", "shape"}, "flat");
+    net.node("MatMul", {"flat", "w"}, "product");
+    net.node("Add", {"b", "product"}, "logits");
+    net.node("Softmax", {"logits"}, "out");
+    const engine::graph g = net.load();
+    CHECK(g.layers.size() == 3);
+    CHECK(g.layers[1].bias == std::vector<float>{0.5f, -1.0f});
+    CHECK(g.layers[1].bias_name == "b");
+    const tensor y = engine::run(g, of({1, 3, 1, 2}, {1, 2, 0, 0, 0, 3})); // logits 4.5 and 4
+    CHECK(y.shape == std::vector<std::size_t>{1, 2});
+    CHECK(std::abs(y.data[0] - 1.0f / (1.0f + std::exp(-0.5f))) < 1e-6f);
+    CHECK(std::abs(y.data[0] + y.data[1] - 1.0f) < 1e-6f);
+
+    shape.set_int64_data(1, 3);
+    net.m.nodes[0].mutable_attribute(0)->mutable_t()->CopyFrom(shape);
+    CHECK_THROWS_MATCHES(net.load(), quant_tool::error, MessageMatches(ContainsSubstring("Reshape to [N, -1] only")));
+    shape.add_dims(7);
+    net.m.nodes[0].mutable_attribute(0)->mutable_t()->CopyFrom(shape);
+    CHECK_THROWS_MATCHES(net.load(), quant_tool::error, MessageMatches(ContainsSubstring("than its shape says")));
+}
+
 TEST_CASE("pooling: padding never wins and does not count, a last window may stick out") {
     const tensor x = of({1, 1, 3, 3}, {-1, -2, -3, -4, -5, -6, -7, -8, -9});
     const auto pooled = [&](const char* type, const std::vector<std::pair<const char*, std::int64_t>>& flags,

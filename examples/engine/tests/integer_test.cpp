@@ -356,3 +356,23 @@ TEST_CASE("parameters follow the graph") {
     CHECK(error < 1e-3 * signal);
     for (std::size_t i = 0; i < 5; ++i) CHECK(one.data[i] == all.data[5 * 5 + i]);
 }
+
+TEST_CASE("a Softmax at the end is that of the logits") {
+    layer last = reads(operation::gemm, {0});
+    last.weight = engine::tensor({4, 6});
+    last.weight.data = random_values(24, -1.0, 1.0);
+    last.bias = random_values(4, -1.0, 1.0);
+    const engine::graph logits = make_graph({last}, {1, 6}),
+                        scores = make_graph({last, reads(operation::softmax, {1})}, {1, 6});
+    integer_parameters p;
+    p.values.assign(3, input_params);
+    p.weights.resize(2);
+    p.weights[0] = quantized(last, quant::int8 | quant::per_axis(0) | quant::mapping::symmetric);
+    const engine::tensor x = random_input(scores, input_params), y = engine::integer_network(scores, p)(x);
+    p.values.resize(2);
+    p.weights.resize(1);
+    const engine::tensor real = engine::integer_network(logits, p)(x), *input = &real;
+    CHECK(y.data == engine::run_layer(scores.layers[1], std::span(&input, 1)).data);
+    CHECK_THROWS(engine::integer_network(
+        make_graph({reads(operation::softmax, {0}), reads(operation::identity, {1})}, {1, 6}), {}));
+}
