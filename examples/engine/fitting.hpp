@@ -26,7 +26,7 @@ struct fit_settings {
     double equalization = 0.5; ///< the power of the ratio of ranges that a channel is scaled by; 0: not at all
     /// What the variances of a layer's inputs weigh against their covariances where there are as many inputs as samples: high values
     /// keep weights near the float ones.
-    double ridge = 1.0;
+    double ridge = 4.0;
     bool refit = true; ///< false: the float weights are rounded, and only rounding errors are made up for
 };
 

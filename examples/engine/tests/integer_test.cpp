@@ -9,6 +9,8 @@
 #include <quant/requantize.hpp>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 
 #include <algorithm>
 #include <array>
@@ -21,6 +23,7 @@
 
 namespace {
 
+using Catch::Matchers::ContainsSubstring;
 using engine::integer_parameters;
 using engine::layer;
 using engine::operation;
@@ -373,6 +376,8 @@ TEST_CASE("a Softmax at the end is that of the logits") {
     p.weights.resize(1);
     const engine::tensor real = engine::integer_network(logits, p)(x), *input = &real;
     CHECK(y.data == engine::run_layer(scores.layers[1], std::span(&input, 1)).data);
-    CHECK_THROWS(engine::integer_network(
-        make_graph({reads(operation::softmax, {0}), reads(operation::identity, {1})}, {1, 6}), {}));
+    p.values.assign(3, input_params);
+    p.weights.resize(2);
+    const engine::graph inside = make_graph({reads(operation::softmax, {0}), reads(operation::identity, {1})}, {1, 6});
+    CHECK_THROWS_WITH(engine::integer_network(inside, p), ContainsSubstring("as the last layer only"));
 }
