@@ -169,6 +169,9 @@ void evaluate(const evaluate_command& options) {
         throw error(exit_code::usage, options.images, "has no labels of its own: --labels is missing");
     }
     const auto on = open_for(net, options.images, options.labels, options.preprocess, options.samples, options.threads);
+    if (other) {
+        check_inputs(*other, on.set, options.images, options.against);
+    }
     const auto classes = engine::tensor::count(net.shapes[net.output]);
     for (const int label : on.set.labels) {
         if (label < 0 || static_cast<std::size_t>(label) >= classes) {
@@ -229,6 +232,7 @@ void evaluate(const evaluate_command& options) {
 void compare_networks(const compare_command& options) {
     const engine::graph first = load_network(options.first), second = load_network(options.second);
     const auto on = open_for(first, options.inputs, {}, options.preprocess, options.samples, options.threads);
+    check_inputs(second, on.set, options.inputs, options.second);
     std::vector<engine::layer_error> errors;
     {
         progress shown("comparing", on.samples, 0, options.quiet || options.json, "images");

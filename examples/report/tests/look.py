@@ -191,6 +191,60 @@ def model(path, spread, names):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
+def network(path, hidden):
+    """An ONNX classifier of 12 numbers and 4 classes: Gemm, Relu, Gemm; protobuf by hand."""
+    def varint(value):
+        out = b""
+        while value > 127:
+            out, value = out + bytes([value & 127 | 128]), value >> 7
+        return out + bytes([value])
+
+    field = lambda number, content: varint(number << 3 | 2) + varint(len(content)) + content
+    number = lambda at, value: varint(at << 3) + varint(value)
+    numbers = random.Random(2)
+    tensor = lambda name, *shape: field(5, b"".join(number(1, e) for e in shape) + number(2, 1) + field(8, name) + field(
+        9, array.array("f", (numbers.gauss(0, 1) for _ in range(math.prod(shape)))).tobytes()))
+    node = lambda kind, inputs, output: field(1, b"".join(field(1, i) for i in inputs) + field(2, output) + field(4, kind))
+    value = lambda name, extent: field(1, name) + field(2, field(1, number(1, 1) + field(
+        2, field(1, field(2, b"N")) + field(1, number(1, extent)))))
+    graph = (node(b"Gemm", [b"in", b"w1", b"b1"], b"features/<b>first") + node(b"Relu", [b"features/<b>first"], b"features/relu") +
+             node(b"Gemm", [b"features/relu", b"w2"], b"out") + field(2, b"g") + tensor(b"w1", 12, hidden) + tensor(b"b1", hidden) +
+             tensor(b"w2", hidden, 4) + field(11, value(b"in", 12)) + field(12, value(b"out", 4)))
+    path.write_bytes(number(1, 7) + field(8, field(1, b"") + number(2, 13)) + field(7, graph))
+
+
+def npy(path, kind, shape, content):
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    path.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + content)
+
+
+def reports_of_networks(quant, directory):
+    """Pages about ONNX models; none where the tool was built without what they need."""
+    numbers = random.Random(3)
+    network(directory / "net.onnx", 100)
+    npy(directory / "x.npy", "<f4", (40, 12), array.array("f", (numbers.gauss(0, 1) for _ in range(480))).tobytes())
+    npy(directory / "y.npy", "|u1", (40,), bytes(numbers.randrange(4) for _ in range(40)))
+
+    def run(*arguments):
+        done = subprocess.run([quant, *arguments, "--quiet"], cwd=directory, capture_output=True, text=True)
+        assert done.returncode == 0 or "was built without" in done.stderr, (arguments, done.stderr)
+        return done.returncode == 0
+
+    if not run("quantize", "net.onnx", "-o", "net8.onnx", "--activations", "8", "--calibrate", "x.npy", "--report", "quantize-net.html"):
+        return
+    run("compare", "net.onnx", "net8.onnx", "--inputs", "x.npy", "--samples", "1", "--report", "compare-net.html")
+    text = (directory / "compare-net.html").read_text()
+    assert "on 1 sample" in text and "on 1 samples" not in text
+    images = ("--images", "x.npy", "--labels", "y.npy", "--report")
+    run("evaluate", "net8.onnx", *images, "evaluate-net.html")
+    run("quantize", "net.onnx", "-o", "beside.onnx", "--external-data")
+    run("evaluate", "beside.onnx", "--against", "net.onnx", *images, "evaluate-two.html")
+    # The size is that of both files: 1200 codes stand beside the model.
+    assert (directory / "beside.onnx.data").stat().st_size == 1200
+    size = sum(p.stat().st_size for p in directory.glob("beside.onnx*"))
+    assert (f"{size} B" if size < 1024 else f"{size / 1024:.2f} KiB") in (directory / "evaluate-two.html").read_text(), size
+
+
 def reports(quant, directory):
     """Pages of the tool."""
     names = [f"features.{i}.{part}" for i in range(5) for part in ("conv.weight", "project.weight", "bias")]
@@ -229,6 +283,7 @@ def main():
             written.mkdir()
             subprocess.run([samples, written], check=True)
             reports(quant, written)
+            reports_of_networks(quant, written)
             pages = sorted(written.glob("*.html"))
         assert pages, "no page to look at"
         try:
