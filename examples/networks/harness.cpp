@@ -2,6 +2,7 @@
 #include "harness.hpp"
 
 #include "../engine/fake_quantization.hpp"
+#include "../engine/fitting.hpp"
 #include "../onnx/model.hpp"
 #include "../quant/require.hpp"
 #include "../quant/threads.hpp"
@@ -80,10 +81,14 @@ double mean_bits(const engine::integer_parameters& p) {
     return bits / elements;
 }
 
-/// The library's own settings, less what a width per layer needs.
-engine::integer_settings own_settings(unsigned weight_bits, unsigned activation_bits, bool exempt) {
+/// The library's own settings; `steps` is the method's name.
+engine::integer_settings own_settings(const std::string& steps, unsigned weight_bits, unsigned activation_bits,
+                                      bool exempt) {
+    const unsigned finer = steps == finer_sums ? 8 : 0;
     return {.weight_bits = weight_bits,
             .activation_bits = activation_bits,
+            .linear_bits = finer,
+            .sum_bits = finer,
             .clip_weights = engine::clipping::mse,
             .clip_activations = engine::clipping::mse,
             .correct_bias = true,
@@ -94,10 +99,12 @@ engine::integer_settings own_settings(unsigned weight_bits, unsigned activation_
 
 std::span<const subject> subjects() { return all_subjects; }
 
+std::string layer_options(const subject& s) { return "calibration " + std::to_string(s.calibrated); }
+
 std::vector<key> plan(const subject& s, const run_options& o) {
     std::vector<key> all{{s.name, s.size, setting::reference, "float"}};
     const std::size_t samples = std::min(o.samples, s.size);
-    const std::string calibration = "calibration " + std::to_string(s.calibrated);
+    const std::string calibration = layer_options(s);
     const auto paper = [&](unsigned w, unsigned a, engine::method m, bool exempt = false) {
         const std::string name(engine::name_of(m));
         all.push_back(
@@ -119,9 +126,10 @@ std::vector<key> plan(const subject& s, const run_options& o) {
         return all;
     }
     paper(8, 8, method::min_max);
-    own(clipped, 8, 8);
+    for (const char* const name : {clipped, fitted}) own(name, 8, 8);
     for (const unsigned a : {8U, 4U})
-        for (const char* const name : {clipped, allocated}) own(name, 4, a);
+        for (const char* const name : {clipped, fitted, allocated}) own(name, 4, a);
+    own(finer_sums, 4, 4);
     for (const char* const name : {"min-max", "entropy", "percentile"}) peer(name, 8, 8);
     for (const char* const name : {"min-max", "entropy"}) peer(name, 4, 8);
     peer("min-max", 4, 4);
@@ -185,7 +193,7 @@ row bench::run(const key& k, const std::function<void(std::size_t)>& progress) {
         return make_row(k, a, q.weight_bits(), seconds());
     }
     how.batch = batch_of_integers;
-    row r = run_integers(k, how);
+    row r = k.setting == setting::beyond ? run_own(k, how) : run_paper(k, how);
     r.seconds = seconds();
     return r;
 }
@@ -195,37 +203,45 @@ const engine::observations& bench::observed() {
     return *observed_;
 }
 
-row bench::run_integers(const key& k, const engine::evaluation_options& how) {
-    engine::integer_settings s;
-    if (k.setting == setting::beyond) {
-        s = own_settings(k.weight_bits, k.activation_bits, k.exempt);
-        if (k.method == allocated) {
-            if (layers_.empty()) layers_ = measure_layers();
-            std::size_t next = 0;
-            for (const engine::layer& l : net_.layers)
-                s.bits_by_layer.push_back(l.has_weight() ? layers_[next++].width : k.weight_bits);
-        }
-    } else { // the paper's method: weights affine and never clipped
-        const engine::fake_settings paper =
-            engine::settings_of(method_named(k.method), k.weight_bits, k.activation_bits);
-        s = {.weight_bits = k.weight_bits,
-             .activation_bits = k.activation_bits,
-             .affine_weights = true,
-             .clip_activations = paper.clip_activations ? engine::clipping::aciq_paper : engine::clipping::none,
-             .correct_bias = paper.correct_bias,
-             .exempt = k.exempt};
+row bench::run_own(const key& k, const engine::evaluation_options& how) {
+    engine::integer_settings s = own_settings(k.method, k.weight_bits, k.activation_bits, k.exempt);
+    if (k.method == clipped) return run_integers(k, s, how);
+    if (k.method != fitted) {
+        if (layers_.empty()) layers_ = measure_layers();
+        std::size_t next = 0;
+        for (const engine::layer& l : net_.layers)
+            s.bits_by_layer.push_back(l.has_weight() ? layers_[next++].width : k.weight_bits);
     }
-    const engine::integer_parameters parameters = engine::choose_parameters(net_, observed(), s);
-    const engine::integer_network q(net_, parameters);
-    return make_row(k, engine::evaluate([&](const tensor& x) { return q(x); }, test_, how), mean_bits(parameters), 0.0);
+    const engine::fitted_network best = engine::fitted(net_, calibration_, calibration_.size, s);
+    const engine::integer_network q(best.net, best.parameters);
+    const engine::accuracy a = engine::evaluate([&](const tensor& x) { return q(x); }, test_, how);
+    return make_row(k, a, mean_bits(best.parameters), 0.0);
 }
 
-std::string bench::layer_options() const { return "calibration " + std::to_string(subject_.calibrated); }
+/// The paper's method: weights affine and never clipped.
+row bench::run_paper(const key& k, const engine::evaluation_options& how) {
+    const engine::fake_settings paper = engine::settings_of(method_named(k.method), k.weight_bits, k.activation_bits);
+    const engine::integer_settings s{.weight_bits = k.weight_bits,
+                                     .activation_bits = k.activation_bits,
+                                     .affine_weights = true,
+                                     .clip_activations =
+                                         paper.clip_activations ? engine::clipping::aciq_paper : engine::clipping::none,
+                                     .correct_bias = paper.correct_bias,
+                                     .exempt = k.exempt};
+    return run_integers(k, s, how);
+}
+
+row bench::run_integers(const key& k, const engine::integer_settings& s, const engine::evaluation_options& how) {
+    const engine::integer_parameters parameters = engine::choose_parameters(net_, observed(), s);
+    const engine::integer_network q(net_, parameters);
+    const engine::accuracy a = engine::evaluate([&](const tensor& x) { return q(x); }, test_, how);
+    return make_row(k, a, mean_bits(parameters), 0.0);
+}
 
 std::vector<layer_row> bench::measure_layers() {
     const engine::observations& seen = observed();
     const engine::graph& net = net_;
-    engine::integer_settings four = own_settings(4, 4, false);
+    engine::integer_settings four = own_settings(clipped, 4, 4, false);
     const engine::integer_parameters parameters = engine::choose_parameters(net, seen, four);
     const tensor x = calibration_.batch(0, std::min<std::size_t>(calibration_.size, 16));
     const tensor expected = engine::run(net, x);
@@ -245,7 +261,7 @@ std::vector<layer_row> bench::measure_layers() {
         const double noise = squares(expected.data, engine::run(rounded, x).data);
         const std::vector<float>& exact = net.layers[i].weight.data;
         rows[n] = {subject_.name,
-                   layer_options(),
+                   layer_options(subject_),
                    net.layers[i].name,
                    exact.size(),
                    decibel(squares(exact, {}), squares(exact, w)),

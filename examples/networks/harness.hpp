@@ -40,6 +40,9 @@ struct run_options {
     bool quiet = false;
 };
 
+/// What the figures by layer depend on beside the network.
+std::string layer_options(const subject& s);
+
 /// The rows of one network, in the order in which they are computed: those that matter most first.
 std::vector<key> plan(const subject& s, const run_options& o);
 
@@ -55,14 +58,15 @@ public:
     /// Per layer: see layer_row. Takes as long as a few rows.
     std::vector<layer_row> measure_layers();
     void use_layers(std::vector<layer_row> known) { layers_ = std::move(known); }
-    std::string layer_options() const;
 
     const engine::labelled_set& test() const { return test_; }
     const engine::labelled_set& calibration() const { return calibration_; }
 
 private:
     const engine::observations& observed();
-    row run_integers(const key& k, const engine::evaluation_options& how);
+    row run_own(const key& k, const engine::evaluation_options& how);
+    row run_paper(const key& k, const engine::evaluation_options& how);
+    row run_integers(const key& k, const engine::integer_settings& s, const engine::evaluation_options& how);
 
     const subject& subject_;
     run_options options_;
@@ -75,8 +79,10 @@ private:
 /// The samples with everything read, so that images are decoded once.
 engine::labelled_set in_memory(const engine::labelled_set& set, std::size_t most, unsigned threads);
 
-/// Rows of the library's own, and the last one, which has every step.
+/// Methods of the library's own, each with the steps of those before it.
 inline constexpr const char* clipped = "least squared error + bias correction";
+inline constexpr const char* fitted = "+ equalized and fitted";
 inline constexpr const char* allocated = "+ widths by layer";
+inline constexpr const char* finer_sums = "+ sums and linear outputs at 8 bits";
 
 } // namespace networks

@@ -16,6 +16,7 @@
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <iterator>
 #include <new>
 #include <optional>
 #include <thread>
@@ -72,15 +73,18 @@ public:
         }
         if (!open.empty()) {
             bench b(s, options_.data, options_);
-            b.use_layers(results_.layers(s.name, b.layer_options()));
+            b.use_layers(results_.layers(s.name, layer_options(s)));
             quant_tool::progress shown(s.title, samples, 0, options_.quiet, "samples");
             std::vector<key> peers;
+            std::copy_if(open.begin(), open.end(), std::back_inserter(peers),
+                         [](const key& k) { return k.setting == setting::peer; });
             for (const key& k : open) {
                 if (k.setting == setting::peer) {
-                    peers.push_back(k);
+                    if (k == peers.front()) ask_peer(s, b, peers); // all at once: Python takes a while to start
                     continue;
                 }
-                if (k.method == allocated && results_.layers(s.name, b.layer_options()).empty()) {
+                if ((k.method == allocated || k.method == finer_sums) &&
+                    results_.layers(s.name, layer_options(s)).empty()) {
                     auto layers = b.measure_layers();
                     results_.set_layers(layers);
                     b.use_layers(std::move(layers));
@@ -88,7 +92,6 @@ public:
                 add(b.run(k, [&](std::size_t n) { shown.done(0, n); }));
                 if (k.setting == setting::reference) b.check_reference(results_.rows().back());
             }
-            if (!peers.empty()) ask_peer(s, b, peers);
         }
         report();
     }
@@ -97,12 +100,11 @@ public:
     std::string report() const {
         std::vector<chapter> chapters;
         for (const subject& s : subjects()) {
-            chapter c{&s, {}, {}};
+            std::vector<row> rows;
             for (const key& k : plan(s, options_))
-                if (const row* const r = results_.find(k)) c.rows.push_back(*r);
-            for (const layer_row& l : results_.layers(s.name, "calibration " + std::to_string(s.calibrated)))
-                c.layers.push_back(l);
-            if (c.rows.empty()) continue;
+                if (const row* const r = results_.find(k)) rows.push_back(*r);
+            if (rows.empty()) continue;
+            chapter c = make_chapter(s, std::move(rows), results_.layers(s.name, layer_options(s)));
             write_text(options_.output + "/accuracy-" + s.name + ".svg", as_svg(c));
             chapters.push_back(std::move(c));
         }

@@ -85,6 +85,15 @@ row make_row(const key& k, const engine::accuracy& a, double mean_weight_bits, d
 }
 row refused(const key& k, std::string_view why) { return {k, 0.0, 0, 0, 0.0, cell_of(why), {}}; }
 
+row without_first(row r, std::size_t n) {
+    n = std::min(n, r.right.size());
+    r.right.erase(r.right.begin(), r.right.begin() + static_cast<std::ptrdiff_t>(n));
+    r.samples -= n;
+    r.top1 = static_cast<std::size_t>(std::count(r.right.begin(), r.right.end(), std::uint8_t{1}));
+    r.top5 = 0; // not kept by sample
+    return r;
+}
+
 difference compare(const row& first, const row& second) {
     difference d;
     const std::size_t n = std::min(first.right.size(), second.right.size());

@@ -48,6 +48,9 @@ struct row : key {
 row make_row(const key& k, const engine::accuracy& a, double mean_weight_bits, double seconds);
 row refused(const key& k, std::string_view why);
 
+/// The row without its first n samples: those that calibrated.
+row without_first(row r, std::size_t n);
+
 /// On the samples that both rows have seen.
 struct difference {
     std::size_t lost = 0, gained = 0; ///< right in the first alone, in the second alone
@@ -62,7 +65,7 @@ struct layer_row {
     std::size_t weights = 0;
     double weight_sqnr = 0.0; ///< of its weights at 4 bits, in dB
     double own_sqnr = 0.0;    ///< of the network's outputs when only this layer's weights have 4 bits
-    double value_sqnr = 0.0;  ///< of what it hands on, in the integer network of 4W4A with every step
+    double value_sqnr = 0.0;  ///< of what it hands on, in the integer network of 4W4A with widths by layer, not fitted
     unsigned width = 4;       ///< of its weights when widths may differ
 };
 

@@ -11,12 +11,14 @@
 
 namespace networks {
 
-/// What is known of one network.
+/// What is known of one network: all rows on the same samples, none of which calibrated.
 struct chapter {
     const subject* about = nullptr;
     std::vector<row> rows;
     std::vector<layer_row> layers;
+    row documented; ///< float, on all samples
 };
+chapter make_chapter(const subject& s, std::vector<row> rows, std::vector<layer_row> layers);
 
 /// The whole file: goals by network, then every network's tables.
 std::string as_markdown(std::span<const chapter> chapters);
