@@ -616,15 +616,34 @@ noexcept {
 
 // ---- rounding every step --------------------------------------------------------------------------------------------------
 
-/// `x`, rounded to double: put around an inexact product, it keeps the compiler from fusing the product with a following
-/// addition, which would round once instead of twice and give other bytes on machines with FMA.
-QUANT_INLINE double rounded(double x) noexcept {
+/// `x` as it is, a value or a batch: put around an inexact product, it keeps the compiler from fusing the product with a following
+/// addition, which would round once instead of twice and give other bytes on machines with FMA. Where the machine could fuse,
+/// g++ 12 forgets its own barrier when it vectorizes a loop of values, and takes registers of AVX-512 apart for it; so there the product
+/// passes through a register that g++ does not look into.
+template <class P> QUANT_INLINE P rounded(P x) noexcept {
 #if defined(__GNUC__) && !defined(__clang__)
-    return __builtin_assoc_barrier(x);
-#else
-    return x; // elsewhere fusing does not cross a function's return value
+#if defined(__AVX512F__)
+#define QUANT_DETAIL_REGISTER "+v"
+#elif defined(__FMA__)
+#define QUANT_DETAIL_REGISTER "+x"
+#elif defined(__aarch64__) && !defined(__ARM_FEATURE_SVE_BITS)
+#define QUANT_DETAIL_REGISTER "+w"
 #endif
+#if defined(QUANT_DETAIL_REGISTER)
+    if constexpr (requires { x.data; })
+        __asm__("" : QUANT_DETAIL_REGISTER(x.data));
+    else
+        __asm__("" : QUANT_DETAIL_REGISTER(x));
+#undef QUANT_DETAIL_REGISTER
+#else
+    if constexpr (std::is_floating_point_v<P>) return __builtin_assoc_barrier(x);
+#endif
+#endif
+    return x; // elsewhere fusing does not cross a function's return value
 }
+
+/// a * b, rounded before anything is added to it.
+template <class P> QUANT_INLINE P rounded_product(const P& a, const P& b) noexcept { return rounded(P(a * b)); }
 
 } // namespace simd
 QUANT_END_TARGET

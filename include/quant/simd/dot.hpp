@@ -34,15 +34,6 @@ inline std::int32_t dot_nibbles_generic(const std::uint8_t* packed, const std::i
     return sum;
 }
 
-/// a * b, rounded to float, also where an addition follows.
-QUANT_INLINE float rounded_product(float a, float b) noexcept {
-#if defined(__GNUC__) && !defined(__clang__)
-    return __builtin_assoc_barrier(a * b);
-#else
-    return a * b; // as for rounded()
-#endif
-}
-
 inline constexpr std::size_t dot_rows = 4;         ///< rows that are taken together
 inline constexpr std::size_t dot_group = 32;       ///< codes that share a scale
 inline constexpr std::size_t dot_tile_cols = 4096; ///< activations that are prepared together
@@ -283,16 +274,6 @@ template <> struct dot_unit<dot_units::vnni> {
     static QUANT_INLINE __m512 add(__m512 a, __m512 b) noexcept { return _mm512_add_ps(a, b); }
 };
 #endif
-
-/// A register of products that are rounded before they are added. Passing through a register hides from g++ what it would fuse
-/// (its barrier, which rounded() uses, takes a register apart).
-template <class Unit, class Floats> QUANT_INLINE Floats rounded_products(Floats a, Floats b) noexcept {
-#if defined(__GNUC__) && !defined(__clang__)
-    return in_register(Unit::multiply(a, b));
-#else
-    return Unit::multiply(a, b);
-#endif
-}
 
 } // namespace detail
 

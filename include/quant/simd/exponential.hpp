@@ -19,34 +19,6 @@
 QUANT_BEGIN_TARGET
 namespace simd {
 
-/// a * b, rounded before anything is added to it. Not with rounded() of batch.hpp: g++ 12 forgets its barrier when it vectorizes a loop
-/// of values, and takes registers of AVX-512 apart for it. Here the product passes through a register nobody looks into, where the
-/// machine could fuse.
-template <class P> QUANT_INLINE P rounded_product(const P& a, const P& b) noexcept {
-#if defined(__GNUC__) && !defined(__clang__) && defined(__FMA__)
-    P product = a * b;
-    if constexpr (std::is_floating_point_v<P>)
-        __asm__("" : "+x"(product));
-    else
-        __asm__("" : "+x"(product.data));
-    return product;
-#elif defined(__GNUC__) && !defined(__clang__) && defined(__aarch64__) && !defined(__ARM_FEATURE_SVE_BITS)
-    P product = a * b;
-    if constexpr (std::is_floating_point_v<P>)
-        __asm__("" : "+w"(product));
-    else
-        __asm__("" : "+w"(product.data));
-    return product;
-#elif defined(__GNUC__) && !defined(__clang__)
-    if constexpr (std::is_floating_point_v<P>)
-        return __builtin_assoc_barrier(a * b);
-    else
-        return a * b;
-#else
-    return a * b; // elsewhere fusing does not cross a function's return value
-#endif
-}
-
 namespace detail {
 
 template <class T> struct exponential;

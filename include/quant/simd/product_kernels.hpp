@@ -191,7 +191,7 @@ inline void group_rows(const std::uint8_t* const (&w)[dot_rows], const float* co
                                     : unit::four(row(0), row(1), row(2), row(3));
                 if constexpr ((Nibbles ? unit::nibble_offset : unit::byte_offset) != 0)
                     sums = unit::less(sums, unit::load(tile.offset + in_tile * dot_rows));
-                total[p] = unit::add(total[p], rounded_products<unit>(unit::floats(sums), scale[p]));
+                total[p] = unit::add(total[p], rounded(unit::multiply(unit::floats(sums), scale[p])));
             });
         };
         floats scale[parts];
