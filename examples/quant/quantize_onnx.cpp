@@ -133,19 +133,14 @@ private:
         }
         bits_ += quant::average_bits(*q) * static_cast<double>(values.size());
         const auto e = layout.extents();
-        const auto into = [&]<class Code>(std::span<const Code> nearest) {
-            std::vector<Code> flipped;
-            auto codes = nearest;
+        const auto into = [&]<class Code>(std::span<Code> codes) {
             if (kept_.any) {
                 auto sums = kept_.slices;
                 if (layout.granularity != granularity_choice::per_tensor) {
                     sums.outer = layout.outer; // of the block
                     sums.extent = layout.extent;
                 }
-                flipped.assign(nearest.begin(), nearest.end());
-                keep_sums(values, std::span(flipped), std::span<const quant::affine_params>(params), sums, kept_.kernel,
-                          o_.threads);
-                codes = flipped;
+                keep_sums(values, codes, std::span<const quant::affine_params>(params), sums, kept_.kernel, o_.threads);
             }
             if (half_) {
                 const auto status = quant::pack_codes(codes, packed, quant::code_format{4, o_.is_signed});
@@ -159,9 +154,9 @@ private:
                                  layout.library());
         };
         if (o_.is_signed) {
-            into(std::span<const std::int8_t>(q->codes<std::int8_t>()));
+            into(q->mutable_codes<std::int8_t>());
         } else {
-            into(std::span<const std::uint8_t>(q->codes<std::uint8_t>()));
+            into(q->mutable_codes<std::uint8_t>());
         }
         result_.params.insert(result_.params.end(), params.begin(), params.end());
         if (!o_.report.empty()) {
