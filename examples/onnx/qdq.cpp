@@ -447,7 +447,6 @@ std::vector<std::string> replace_weight(model& model, const weight& w, const wei
 void quantize_activations(model& model, const std::map<std::string, quant::affine_params>& values) {
     value_names names(model);
     auto uses = uses_of(model);
-    // From the last node to the first, so that the numbers of the nodes still to come stay right.
     std::map<std::size_t, std::vector<std::string>> made_by; // node + 1; 0: an input of the graph
     for (const auto& [name, params] : values) {
         std::optional<std::size_t> place;
@@ -466,9 +465,11 @@ void quantize_activations(model& model, const std::map<std::string, quant::affin
         made_by[*place].push_back(name);
     }
     std::int64_t version = 13;
-    for (auto at = made_by.rbegin(); at != made_by.rend(); ++at) {
-        std::vector<onnx::NodeProto> added;
-        for (const auto& name : at->second) {
+    std::map<std::size_t, std::vector<onnx::NodeProto>>
+        to_insert; // after all readers are rewired: until then nodes keep their numbers
+    for (const auto& [place, made_here] : made_by) {
+        auto& added = to_insert[place];
+        for (const auto& name : made_here) {
             const auto& p = values.at(name);
             const auto [type, clipped] = codes_of(p, name, model);
             if (bits_of(type) == 16) {
@@ -506,8 +507,9 @@ void quantize_activations(model& model, const std::map<std::string, quant::affin
                 }
             }
         }
-        // uses_of counted the nodes before any were added; those behind this place are rewired already.
-        insert_nodes(model, at->first, std::move(added));
+    }
+    for (auto at = to_insert.rbegin(); at != to_insert.rend(); ++at) {
+        insert_nodes(model, at->first, std::move(at->second));
     }
     require_opset(model, version);
 }

@@ -316,8 +316,11 @@ def test_activations():
     for bits, signed, zero in ((8, 1, 3), (8, 0, 128), (4, 1, -1), (4, 0, 8), (3, 1, 0), (16, 1, 5)):
         lo = -(1 << bits - 1) if signed else 0
         hi = lo + (1 << bits) - 1
-        run(transform, "activations", path, out, "x", 0.25, zero, bits, signed, "r", 0.5, zero, bits, signed)
+        run(transform, "activations", path, out, "x", 0.25, zero, bits, signed, "r", 0.5, zero, bits, signed,
+            "s", 1.0, zero, bits, signed)
         written = onnx.load(out)
+        # Far readers too: no node but its QuantizeLinear (or the Clip before that) reads a float value.
+        assert not {"x", "r", "s"} & {i for n in written.graph.node if n.op_type in ("Conv", "Add") for i in n.input}
         onnx.checker.check_model(written, full_check=True)
         assert written.opset_import[0].version == (13 if bits <= 8 else 21)
         infer(out, inputs)
@@ -326,9 +329,11 @@ def test_activations():
         first = make(list(model.graph.node)[:2], {"x": ["N", 4, 6, 6]}, {"r": ["N", 4, 6, 6]},
                      {t.name: numpy_helper.to_array(t) for t in model.graph.initializer})
         (r,), _ = infer(first, {"x": step(inputs["x"], 0.25, zero, lo, hi)})
-        second = make(list(model.graph.node)[2:], {"r": ["N", 4, 6, 6]}, {"y": ["N", 4, 6, 6]},
+        second = make(list(model.graph.node)[2:3], {"r": ["N", 4, 6, 6]}, {"s": ["N", 4, 6, 6]},
                       {"v": numpy_helper.to_array(model.graph.initializer[2])})
-        (y,), _ = infer(second, {"r": step(r, 0.5, zero, lo, hi)})
+        r = step(r, 0.5, zero, lo, hi)
+        (s,), _ = infer(second, {"r": r})
+        y = step(s, 1.0, zero, lo, hi) + r
         assert distance(y, got[0]) < 1e-6, (bits, signed, distance(y, got[0]))
     assert "these parameters" in run(transform, "activations", path, out, "x", 0.25, 20, 4, 0, fails=5)
     assert "no value" in run(transform, "activations", path, out, "nothing", 0.25, 0, 8, 1, fails=1)
