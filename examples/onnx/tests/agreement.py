@@ -3,9 +3,10 @@
 
     agreement.py RUN_INTEGER DATA [NETWORK...]
 
-RUN_INTEGER is the program quant_engine_run_integer, DATA the folder of the networks. Needs onnxruntime and NumPy. No test: that
-is examples/engine/tests/integer_runtime.py."""
+RUN_INTEGER is the program quant_engine_run_integer, DATA the folder of the networks. Needs onnxruntime, NumPy and, for the networks
+of photographs, Pillow. No test: that is examples/engine/tests/integer_runtime.py."""
 import gzip
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -35,9 +36,20 @@ def windows():
     return np.stack([table[i:i + 5].ravel() for i in range(len(table) - 4)])
 
 
+def photographs():
+    from PIL import Image
+    out = []
+    for path in sorted(pathlib.Path(data, "imagenet/images").glob("*.jpg"))[:100]:
+        image = Image.open(path).convert("RGB")
+        left, top = (image.width - 224) // 2, (image.height - 224) // 2
+        out.append(np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32).transpose(2, 0, 1))
+    return (np.stack(out) / 255 - mean) / deviation
+
+
 networks = {"kws/kws_ds_cnn": lambda: np.load(data + "/kws/mfcc.npy"), "mnist/lenet_mnist": digits,
             "cifar10/resnet8_cifar10": lambda: cifar(500),
-            "cifar10/resnet20_cifar10": lambda: (cifar(200) / 255 - mean) / deviation, "ad/ad_autoencoder": windows}
+            "cifar10/resnet20_cifar10": lambda: (cifar(200) / 255 - mean) / deviation, "ad/ad_autoencoder": windows,
+            "imagenet/squeezenet1_1": photographs, "imagenet/mobilenet_v2_1.0_224": photographs}
 print("| network | bits of the weights | samples | the same answer | largest difference, codes | codes that differ |\n|---|---|---|---|---|---|")
 for name in sys.argv[3:] or networks:
     with tempfile.TemporaryDirectory() as scratch:
