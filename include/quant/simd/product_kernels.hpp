@@ -91,7 +91,7 @@ inline void byte_columns(const std::int8_t* w, const std::int8_t* x, std::int32_
             rows[i] = w + std::min(r + i, s.rows - 1) * s.row_stride;
             if (s.cols < step) {
                 std::memset(padded[i], 0, step);
-                std::memcpy(padded[i], rows[i], s.cols);
+                if (s.cols != 0) std::memcpy(padded[i], rows[i], s.cols); // rows may be null then
                 rows[i] = padded[i];
             }
         }
