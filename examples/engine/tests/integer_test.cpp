@@ -372,8 +372,8 @@ TEST_CASE("a Softmax at the end is that of the logits") {
     p.weights.resize(2);
     p.weights[0] = quantized(last, quant::int8 | quant::per_axis(0) | quant::mapping::symmetric);
     const engine::tensor x = random_input(scores, input_params), y = engine::integer_network(scores, p)(x);
-    p.values.resize(2);
-    p.weights.resize(1);
+    p.values.pop_back();
+    p.weights.pop_back();
     const engine::tensor real = engine::integer_network(logits, p)(x), *input = &real;
     CHECK(y.data == engine::run_layer(scores.layers[1], std::span(&input, 1)).data);
     p.values.assign(3, input_params);
