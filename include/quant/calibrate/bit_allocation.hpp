@@ -17,6 +17,7 @@
 #include <limits>
 #include <new>
 #include <quant/calibrate/aciq.hpp>
+#include <quant/calibrate/heap.hpp>
 #include <quant/calibrate/statistics_summary.hpp>
 #include <quant/core/code_format.hpp>
 #include <quant/core/status.hpp>
@@ -202,24 +203,14 @@ struct cost_table {
 struct heap_entry {
     double gain;
     std::size_t channel;
-    /// Larger gain first, then the lower channel.
-    [[nodiscard]] bool before(const heap_entry& other) const noexcept {
-        return gain > other.gain || (gain == other.gain && channel < other.channel);
-    }
 };
 
-inline void sift_down(heap_entry* heap, std::size_t n, std::size_t at) noexcept {
-    const heap_entry moving = heap[at];
-    for (;;) {
-        std::size_t child = 2 * at + 1;
-        if (child >= n) break;
-        if (child + 1 < n && heap[child + 1].before(heap[child])) ++child;
-        if (!heap[child].before(moving)) break;
-        heap[at] = heap[child];
-        at = child;
+/// Larger gain first, then the lower channel.
+struct gain_order {
+    [[nodiscard]] QUANT_INLINE bool operator()(const heap_entry& a, const heap_entry& b) const noexcept {
+        return a.gain > b.gain || (a.gain == b.gain && a.channel < b.channel);
     }
-    heap[at] = moving;
-}
+};
 
 /// Greedy with a heap. An upgrade can only get worse while the budget shrinks, so a stale entry is an upper bound: it is brought up
 /// to date when it reaches the top.
@@ -237,7 +228,7 @@ inline void spend_with_heap(std::span<std::uint8_t> bits, std::uint64_t& remaini
         ::new (static_cast<void*>(heap + n)) heap_entry{c.gain, i};
         ++n;
     }
-    for (std::size_t at = n / 2; at-- > 0;) sift_down(heap, n, at);
+    detail::make_heap(heap, n, gain_order{});
     while (n > 0) {
         const std::size_t i = heap[0].channel;
         candidate c = upgrade(i);
@@ -250,7 +241,7 @@ inline void spend_with_heap(std::span<std::uint8_t> bits, std::uint64_t& remaini
             heap[0].gain = c.gain;
         else
             heap[0] = heap[--n];
-        if (n > 0) sift_down(heap, n, 0);
+        if (n > 0) detail::sift_down(heap, n, 0, gain_order{});
     }
 }
 
