@@ -23,5 +23,6 @@
 #include <quant/per_channel.hpp>
 #include <quant/products.hpp>
 #include <quant/requantize.hpp>
+#include <quant/rmsmp.hpp>
 #include <quant/uniform.hpp>
 #include <quant/version.hpp>

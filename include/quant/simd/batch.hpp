@@ -526,6 +526,29 @@ QUANT_INLINE xsimd::batch<std::int32_t, Arch> shift_up(const xsimd::batch<std::i
     return a << count;
 }
 
+/// a * 2^count of 16 bits, a count for each lane, 0 to 7; 0 where the count is -1. By doubling where the machine has no such shift.
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int16_t, Arch>
+shift_up_each_generic(const xsimd::batch<std::int16_t, Arch>& a,
+                      const xsimd::batch<std::int16_t, Arch>& count) noexcept {
+    using batch = xsimd::batch<std::int16_t, Arch>;
+    const batch one = batch(count << 15) >> 15, two = batch(count << 14) >> 15, four = batch(count << 13) >> 15;
+    const batch once = a + (a & one);
+    const batch twice = once ^ ((once ^ (once << 2)) & two);
+    const batch whole = twice ^ ((twice ^ (twice << 4)) & four);
+    return xsimd::bitwise_andnot(whole, count >> 15);
+}
+template <class Arch>
+QUANT_INLINE xsimd::batch<std::int16_t, Arch> shift_up_each(const xsimd::batch<std::int16_t, Arch>& a,
+                                                            const xsimd::batch<std::int16_t, Arch>& count) noexcept {
+#if defined(__AVX512BW__)
+    if constexpr (std::is_base_of_v<xsimd::avx512bw, Arch>)
+        return _mm512_maskz_sllv_epi16(0xFFFFFFFF, a, count); // counts above 15, and so -1, give 0
+    else
+#endif
+        return shift_up_each_generic(a, count);
+}
+
 /// a * 2^count of 64 bits.
 template <class Arch>
 QUANT_INLINE xsimd::batch<std::int64_t, Arch> shift_up(const xsimd::batch<std::int64_t, Arch>& a,
