@@ -46,7 +46,7 @@ double projected(double w, row_scheme s, double alpha, bool log) {
         best = e < -s.deepest() ? 0 : std::exp2(e);
     } else {
         for (const double l : levels)
-            if (std::abs(units * l - t) < std::abs(units * best - t)) best = l;
+            if (std::abs(std::nearbyint(units * l) - t) < std::abs(std::nearbyint(units * best) - t)) best = l;
     }
     return std::copysign(best * alpha, w);
 }
