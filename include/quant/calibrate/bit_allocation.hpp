@@ -15,9 +15,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <new>
 #include <quant/calibrate/aciq.hpp>
-#include <quant/calibrate/heap.hpp>
+#include <quant/calibrate/allocation.hpp>
 #include <quant/calibrate/statistics_summary.hpp>
 #include <quant/core/code_format.hpp>
 #include <quant/core/status.hpp>
@@ -169,11 +168,6 @@ QUANT_INLINE std::uint64_t count_of(std::span<const std::uint64_t> counts, std::
 
 namespace allocation_detail {
 
-struct candidate {
-    double gain = 0; ///< error removed per bit
-    int width = 0;   ///< the width that removes it; 0: none fits
-};
-
 /// The allowed widths and what they cost.
 struct cost_table {
     std::array<double, widths> cost{};
@@ -184,9 +178,9 @@ struct cost_table {
     /// The steepest upgrade from `width` that fits. Taking the best slope over all wider widths walks the lower convex hull of the
     /// costs, which is what makes greedy steps optimal for costs that are not convex (0 -> 2 bits on a signed grid) and for
     /// sparse sets; near the end of the budget it takes whatever still fits.
-    [[nodiscard]] candidate best_from(int width, double squared_spread, std::uint64_t elements,
-                                      std::uint64_t remaining) const noexcept {
-        candidate best;
+    [[nodiscard]] upgrade best_from(int width, double squared_spread, std::uint64_t elements,
+                                    std::uint64_t remaining) const noexcept {
+        upgrade best;
         for (int k = 0; k < count; ++k) {
             const int wider = allowed[static_cast<std::size_t>(k)];
             if (wider <= width) continue;
@@ -200,70 +194,25 @@ struct cost_table {
     }
 };
 
-struct heap_entry {
-    double gain;
-    std::size_t channel;
+/// Upgrades of channels, for the steps shared with tables of any options (quant/calibrate/allocation.hpp).
+template <class Spreads> struct channel_steps {
+    const Spreads& spread;
+    const cost_table& table;
+    double unit; ///< squares are taken relative to a power of two, exactly
+    std::span<std::uint8_t> bits;
+    std::span<const std::uint64_t> counts;
+    std::uint64_t remaining;
+
+    [[nodiscard]] std::size_t size() const noexcept { return bits.size(); }
+    [[nodiscard]] upgrade best(std::size_t i) const noexcept {
+        const double scaled = spread(i) * unit;
+        return table.best_from(bits[i], scaled * scaled, count_of(counts, i), remaining);
+    }
+    void take(std::size_t i, int width) noexcept {
+        remaining -= count_of(counts, i) * static_cast<std::uint64_t>(width - bits[i]);
+        bits[i] = static_cast<std::uint8_t>(width);
+    }
 };
-
-/// Larger gain first, then the lower channel.
-struct gain_order {
-    [[nodiscard]] QUANT_INLINE bool operator()(const heap_entry& a, const heap_entry& b) const noexcept {
-        return a.gain > b.gain || (a.gain == b.gain && a.channel < b.channel);
-    }
-};
-
-/// Greedy with a heap. An upgrade can only get worse while the budget shrinks, so a stale entry is an upper bound: it is brought up
-/// to date when it reaches the top.
-template <class Upgrade>
-inline void spend_with_heap(std::span<std::uint8_t> bits, std::uint64_t& remaining,
-                            std::span<const std::uint64_t> counts, std::span<std::byte> workspace,
-                            Upgrade&& upgrade) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
-    const std::size_t skip = (alignof(heap_entry) - address % alignof(heap_entry)) % alignof(heap_entry);
-    auto* const heap = reinterpret_cast<heap_entry*>(workspace.data() + skip);
-    std::size_t n = 0;
-    for (std::size_t i = 0; i < bits.size(); ++i) {
-        const candidate c = upgrade(i);
-        if (c.width == 0) continue;
-        ::new (static_cast<void*>(heap + n)) heap_entry{c.gain, i};
-        ++n;
-    }
-    detail::make_heap(heap, n, gain_order{});
-    while (n > 0) {
-        const std::size_t i = heap[0].channel;
-        candidate c = upgrade(i);
-        if (c.width != 0 && c.gain == heap[0].gain) {
-            remaining -= count_of(counts, i) * static_cast<std::uint64_t>(c.width - bits[i]);
-            bits[i] = static_cast<std::uint8_t>(c.width);
-            c = upgrade(i);
-        }
-        if (c.width != 0)
-            heap[0].gain = c.gain;
-        else
-            heap[0] = heap[--n];
-        if (n > 0) detail::sift_down(heap, n, 0, gain_order{});
-    }
-}
-
-/// The same without memory: every step looks at all channels.
-template <class Upgrade>
-inline void spend_with_scans(std::span<std::uint8_t> bits, std::uint64_t& remaining,
-                             std::span<const std::uint64_t> counts, Upgrade&& upgrade) noexcept {
-    for (;;) {
-        candidate best;
-        std::size_t channel = 0;
-        for (std::size_t i = 0; i < bits.size(); ++i) {
-            const candidate c = upgrade(i);
-            if (c.gain > best.gain) {
-                best = c;
-                channel = i;
-            }
-        }
-        if (best.width == 0) return;
-        remaining -= count_of(counts, channel) * static_cast<std::uint64_t>(best.width - bits[channel]);
-        bits[channel] = static_cast<std::uint8_t>(best.width);
-    }
-}
 
 /// Sum of counts, or an error where it would not fit.
 inline status sum_counts(std::size_t channels, std::span<const std::uint64_t> counts,
@@ -381,20 +330,16 @@ inline status allocate(const Spreads& spread, std::span<std::uint8_t> bits, cons
         options.total_bits != 0 ? options.total_bits : allocation_budget(options.average_bits, elements);
     if (elements * narrowest > budget) return {errc::budget_infeasible, "average_bits"};
     for (std::uint8_t& b : bits) b = narrowest;
-    std::uint64_t remaining = budget - elements * narrowest;
     if (!(largest > 0)) return {};
 
-    int exponent = 0; // squares are taken relative to a power of two, exactly
+    int exponent = 0;
     static_cast<void>(std::frexp(largest, &exponent));
     const double unit = std::ldexp(1.0, exponent < -1000 ? 1000 : -exponent);
-    const auto upgrade = [&](std::size_t i) noexcept {
-        const double scaled = spread(i) * unit;
-        return table.best_from(bits[i], scaled * scaled, count_of(counts, i), remaining);
-    };
+    channel_steps<Spreads> steps{spread, table, unit, bits, counts, budget - elements * narrowest};
     if (with_heap)
-        spend_with_heap(bits, remaining, counts, workspace, upgrade);
+        spend_with_heap(steps, arena(workspace).take<heap_entry>(n));
     else
-        spend_with_scans(bits, remaining, counts, upgrade);
+        spend_with_scans(steps);
     return {};
 }
 
