@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
-# cmake -DPAGE=page.md -DSOURCE=program.cpp -P page_shows_source.cmake: every block of C++ on the page stands in the program, word for
-# word, so that the page shows only what is compiled and run.
+# cmake -DPAGE=page.md "-DSOURCE=program.cpp[;another.cpp]" -P page_shows_source.cmake: every block of C++ on the page stands in one of the
+# programs, word for word, so that the page shows only what is compiled and run.
 cmake_minimum_required(VERSION 3.24)
 file(READ "${PAGE}" page)
-file(READ "${SOURCE}" source)
+set(source "")
+foreach(program IN LISTS SOURCE)
+    file(READ "${program}" text)
+    string(APPEND source "${text}")
+endforeach()
 set(blocks 0)
 while(TRUE)
     string(FIND "${page}" "```cpp\n" at)
