@@ -18,6 +18,7 @@
 #include <quant/fracbits.hpp>
 #include <quant/groups.hpp>
 #include <quant/message.hpp>
+#include <quant/mixed_precision.hpp>
 #include <quant/output_rounding.hpp>
 #include <quant/packing.hpp>
 #include <quant/per_channel.hpp>
