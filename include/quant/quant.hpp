@@ -12,6 +12,7 @@
 #include <quant/bsq.hpp>
 #include <quant/calibration.hpp>
 #include <quant/core.hpp>
+#include <quant/cpq.hpp>
 #include <quant/csq.hpp>
 #include <quant/dynamic.hpp>
 #include <quant/equalization.hpp>
