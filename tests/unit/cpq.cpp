@@ -101,15 +101,14 @@ TEST_CASE("probabilities are those of the noise in the cells, sum to one and sur
             const cpq::grid g{.alpha = 0.3, .beta = 0.07, .sigma = 0.05 + 0.2 * std::abs(uniform(2, i)), .bits = bits};
             const double x = 2 * 0.3 * g.largest() * uniform(1, i);
             const auto pi = probabilities(x, g);
-            const auto S = [](long double t) { return 1 / (1 + std::exp(-t)); };
-            const long double sigma = g.sigma, from = (point(g, 0) - 0.15L - x) / sigma,
-                              to = (point(g, pi.size() - 1) + 0.15L - x) / sigma;
+            const auto S = [](double t) { return 1 / (1 + std::exp(-t)); };
+            const double sigma = g.sigma, from = (point(g, 0) - 0.15 - x) / sigma,
+                         to = (point(g, pi.size() - 1) + 0.15 - x) / sigma;
             double sum = 0, worst = 0;
             for (std::size_t k = 0; k < pi.size(); ++k) {
-                const long double low = (point(g, k) - 0.15L - x) / sigma, high = low + 0.3L / sigma;
+                const double low = (point(g, k) - 0.15 - x) / sigma, high = low + 0.3 / sigma;
                 if (std::abs(from) < 20 && std::abs(to) < 20) // where the difference of sigmoids still has digits
-                    worst =
-                        std::max(worst, static_cast<double>(std::abs(pi[k] - (S(high) - S(low)) / (S(to) - S(from)))));
+                    worst = std::max(worst, std::abs(pi[k] - (S(high) - S(low)) / (S(to) - S(from))));
                 sum += pi[k];
             }
             REQUIRE(worst < 1e-8);
