@@ -17,6 +17,7 @@
 #include <quant/dynamic.hpp>
 #include <quant/equalization.hpp>
 #include <quant/fracbits.hpp>
+#include <quant/gradients.hpp>
 #include <quant/groups.hpp>
 #include <quant/message.hpp>
 #include <quant/mixed_precision.hpp>
