@@ -22,6 +22,8 @@ using floats = std::vector<float>;
 
 namespace {
 
+double wide(float x) { return static_cast<double>(x); }
+
 const floats vector_of_the_specification{-.9f, -.35f, -.2f, -.12f, -.05f, -.02f, 0,    .01f,
                                          .03f, .06f,  .1f,  .15f,  .25f,  .4f,   .55f, 1.3f};
 
@@ -58,7 +60,7 @@ gradients::two_levels means(const floats& v, threshold_rule rule) {
 }
 floats qsgd(const floats& v, std::size_t s) {
     double squares = 0;
-    for (const float x : v) squares += double{x} * double{x};
+    for (const float x : v) squares += wide(x) * wide(x);
     floats levels;
     for (std::size_t i = 0; i <= 2 * s; ++i)
         levels.push_back(static_cast<float>(std::sqrt(squares) * (static_cast<double>(i) - static_cast<double>(s)) /
@@ -78,14 +80,13 @@ double error_by_definition(const floats& v, const floats& levels) {
     double sum = 0;
     for (const float x : v) {
         if (x <= levels.front() || x >= levels.back()) {
-            const double beyond =
-                x <= levels.front() ? double{levels.front()} - double{x} : double{x} - double{levels.back()};
+            const double beyond = x <= levels.front() ? wide(levels.front()) - wide(x) : wide(x) - wide(levels.back());
             sum += beyond * beyond;
             continue;
         }
         for (std::size_t k = 0; k + 1 < levels.size(); ++k)
             if (levels[k] <= x && x < levels[k + 1])
-                sum += (double{levels[k + 1]} - double{x}) * (double{x} - double{levels[k]});
+                sum += (wide(levels[k + 1]) - wide(x)) * (wide(x) - wide(levels[k]));
     }
     return sum;
 }
@@ -95,7 +96,7 @@ double least_error(floats v, std::size_t n) {
     const std::size_t d = v.size();
     const auto cost = [&](std::size_t k, std::size_t j) {
         double sum = 0;
-        for (std::size_t t = k; t <= j; ++t) sum += (double{v[j]} - double{v[t]}) * (double{v[t]} - double{v[k]});
+        for (std::size_t t = k; t <= j; ++t) sum += (wide(v[j]) - wide(v[t])) * (wide(v[t]) - wide(v[k]));
         return sum;
     };
     std::vector<double> before(d), best(d);
@@ -164,7 +165,7 @@ TEST_CASE("levels and errors of the specification's vector") {
     }
     CHECK(gradients::squared_error(v, means(v, threshold_rule::zero)) == Catch::Approx(1.981383).epsilon(1e-6));
     double sign = 0;
-    for (const float x : v) sign += std::pow(std::abs(double{x}) - .280625, 2);
+    for (const float x : v) sign += std::pow(std::abs(wide(x)) - .280625, 2);
     CHECK(sign == Catch::Approx(1.981894).epsilon(1e-6));
 }
 
@@ -210,8 +211,8 @@ TEST_CASE("orderings of the errors that always hold") {
         CHECK(at_most(lloyd, gradients::squared_error(v, means(v, threshold_rule::mean))));
         CHECK(at_most(exact, one_bit));
         double magnitude = 0, sign = 0;
-        for (const float x : v) magnitude += std::abs(double{x}) / static_cast<double>(v.size());
-        for (const float x : v) sign += std::pow(std::abs(double{x}) - magnitude, 2);
+        for (const float x : v) magnitude += std::abs(wide(x)) / static_cast<double>(v.size());
+        for (const float x : v) sign += std::pow(std::abs(wide(x)) - magnitude, 2);
         CHECK(at_most(one_bit, sign * (1 + 1e-6))); // the mean of the one is rounded to float
     }
 }
@@ -238,7 +239,7 @@ TEST_CASE("the partially biased level is the closed form, and no other has a low
         const floats v = bucket(number < 40 ? 1 + number : 300 * (number - 39), number);
         CAPTURE(number);
         std::vector<double> a;
-        for (const float x : v) a.push_back(std::abs(double{x}));
+        for (const float x : v) a.push_back(std::abs(wide(x)));
         std::sort(a.rbegin(), a.rend());
         double sum = 0, mean = 0, next = a[0]; // A_m for m = 0, and a_(m + 1)
         const auto d = static_cast<double>(v.size());
@@ -251,7 +252,7 @@ TEST_CASE("the partially biased level is the closed form, and no other has a low
         }
         const auto b = gradients::pb_level(v);
         REQUIRE(b);
-        CHECK(double{*b} == Catch::Approx(std::max(mean, next)).epsilon(1e-7));
+        CHECK(wide(*b) == Catch::Approx(std::max(mean, next)).epsilon(1e-7));
         const double least = error(v, {-*b, *b});
         for (const float other : {*b * 0.9f, *b * 0.999f, *b * 1.001f, *b * 1.1f})
             CHECK(error(v, {-other, other}) >= least * (1 - 1e-6));
@@ -261,7 +262,7 @@ TEST_CASE("the partially biased level is the closed form, and no other has a low
 TEST_CASE("normal gradients reach the constants of the theory") {
     const std::size_t n = 1u << 18;
     const floats v = bucket(n, 0);
-    const double b = double{*gradients::pb_level(v)};
+    const double b = wide(*gradients::pb_level(v));
     CHECK(b == Catch::Approx(.64714).epsilon(5e-3));
     CHECK(error(v, {-static_cast<float>(b), static_cast<float>(b)}) / n == Catch::Approx(.45387).epsilon(1e-2));
     CHECK(gradients::squared_error(v, means(v, threshold_rule::mean)) / n ==

@@ -28,25 +28,27 @@ using bytes = std::vector<std::byte>;
 
 namespace {
 
+double wide(float x) { return static_cast<double>(x); }
+
 const floats vector_of_the_specification{-.9f, -.35f, -.2f, -.12f, -.05f, -.02f, 0,    .01f,
                                          .03f, .06f,  .1f,  .15f,  .25f,  .4f,   .55f, 1.3f};
 
-template <class Arch = quant::simd::native> bytes message_of(const floats& v, const encoding& how) {
+[[gnu::noinline]] bytes message_of(const floats& v, const encoding& how) {
     bytes message(std::max(gradients::message_size(v.size(), how), gradients::raw_message_size(v.size())) + 3,
                   std::byte{0xA5});
     bytes workspace(gradients::encode_workspace_size(how));
-    const auto size = gradients::encode<Arch>(v, std::span(message).first(message.size() - 3), how, workspace);
+    const auto size = gradients::encode(v, std::span(message).first(message.size() - 3), how, workspace);
     REQUIRE(size);
     for (std::size_t i = *size; i < message.size(); ++i) REQUIRE(message[i] == std::byte{0xA5});
     message.resize(*size);
     return message;
 }
-floats decoded(const bytes& message, std::size_t n) {
+[[gnu::noinline]] floats decoded(const bytes& message, std::size_t n) {
     floats v(n, -77);
     REQUIRE(gradients::decode(message, v));
     return v;
 }
-std::string hex(const bytes& b, std::size_t from = 0) {
+[[gnu::noinline]] std::string hex(const bytes& b, std::size_t from = 0) {
     std::string text;
     for (std::size_t i = from; i < b.size(); ++i)
         for (const unsigned digit : {std::to_integer<unsigned>(b[i]) >> 4, std::to_integer<unsigned>(b[i]) & 15u})
@@ -54,7 +56,7 @@ std::string hex(const bytes& b, std::size_t from = 0) {
     return text;
 }
 /// What a scheme's encoding is called in these tests: one of each kind and width.
-std::vector<encoding> all_encodings() {
+[[gnu::noinline]] std::vector<encoding> all_encodings() {
     std::vector<encoding> all{{.method = scheme::raw},
                               {.method = scheme::scaled_sign},
                               {.method = scheme::scaled_sign, .unit_magnitude = true},
@@ -83,7 +85,7 @@ std::vector<encoding> all_encodings() {
     }
     return all;
 }
-floats values(std::size_t n, std::uint64_t seed) {
+[[gnu::noinline]] floats values(std::size_t n, std::uint64_t seed) {
     floats v(n);
     for (std::size_t i = 0; i < n; ++i) {
         const double a = 1.0 - static_cast<double>(quant::random_uniform(seed, 0, i));
@@ -128,26 +130,74 @@ TEMPLATE_LIST_TEST_CASE("random numbers of a register are those of the generator
         }
 }
 
-TEMPLATE_LIST_TEST_CASE("every scheme gives the bytes of the scalar definition, and the same values back", "",
-                        test::archs) {
+TEST_CASE("every scheme gives the bytes of the scalar definition, and the same values back") {
     using scalar = quant::simd::scalar;
     for (const encoding& how : all_encodings())
         for (const std::size_t n : {0u, 1u, 2u, 15u, 16u, 17u, 63u, 64u, 99u, 100u, 101u, 131u, 464u}) {
             if (test::sanitized && n > 101) continue;
             const floats v = values(n, n);
-            const bytes message = message_of<TestType>(v, how);
+            const bytes message = message_of(v, how);
             CAPTURE(static_cast<int>(how.method), how.levels, n);
-            REQUIRE(message == message_of<scalar>(v, how));
+            bytes plain(std::max(message.size(), gradients::raw_message_size(n))),
+                workspace(gradients::encode_workspace_size(how));
+            REQUIRE(gradients::encode<scalar>(v, plain, how, workspace));
+            plain.resize(message.size());
+            REQUIRE(message == plain);
             REQUIRE(message.size() == gradients::message_size(n, how));
-            floats a(n + 1, 5), b(n + 1, 5);
-            REQUIRE(gradients::decode<TestType>(message, std::span(a).first(n)));
-            REQUIRE(gradients::decode<scalar>(message, std::span(b).first(n)));
-            REQUIRE(a == b);
+            floats a(n + 1, 5);
+            REQUIRE(gradients::decode(message, std::span(a).first(n)));
             REQUIRE(a[n] == 5);
-            REQUIRE(gradients::add_decoded<TestType>(message, std::span(a).first(n)));
-            for (std::size_t i = 0; i < n; ++i) REQUIRE(a[i] == b[i] + b[i]);
-            REQUIRE(gradients::keep_error<TestType>(message, std::span(a).first(n)));
+            const floats b = a;
+            REQUIRE(gradients::add_decoded(message, std::span(a).first(n)));
+            bool good = true;
+            for (std::size_t i = 0; i < n; ++i) good = good && a[i] == b[i] + b[i];
+            REQUIRE(good);
+            REQUIRE(gradients::keep_error(message, std::span(a).first(n)));
             REQUIRE(a == b); // 2 x - x
+        }
+}
+
+TEMPLATE_LIST_TEST_CASE("sums, signs and look-ups are those of the scalar definition", "", test::archs) {
+    namespace simd = quant::simd;
+    using simd::scalar;
+    using term = simd::detail::term;
+    using simd::detail::decoded;
+    const floats v = values(300, 9);
+    for (std::size_t n = 0; n < 67; ++n)
+        for (const std::size_t from : {0u, 1u, 7u}) {
+            const float* const p = v.data() + from;
+            bool good = simd::sum_of<term::value, TestType>(p, n) == simd::sum_of<term::value, scalar>(p, n);
+            good = good && simd::sum_of<term::magnitude, TestType>(p, n) == simd::sum_of<term::magnitude, scalar>(p, n);
+            good = good && simd::sum_of<term::square, TestType>(p, n) == simd::sum_of<term::square, scalar>(p, n);
+            double magnitudes = 0, low = 0, high = 0;
+            std::size_t count = 0;
+            std::vector<std::uint8_t> bits((n + 7) / 8 + 1, 0xEE), expected((n + 7) / 8 + 1, 0);
+            expected.back() = 0xEE;
+            for (std::size_t i = 0; i < n; ++i) {
+                magnitudes += std::abs(wide(p[i]));
+                (p[i] >= 0.25f ? high : low) += wide(p[i]);
+                count += p[i] >= 0.25f;
+                expected[i / 8] = static_cast<std::uint8_t>(expected[i / 8] | (p[i] >= 0.25f ? 1u << i % 8 : 0u));
+            }
+            const auto cut = simd::split<false, true, TestType>(p, n, 0.25f, bits.data());
+            good = good && bits == expected && cut.high_count == count;
+            good = good && std::abs(cut.low - low) <= 1e-9 && std::abs(cut.high - high) <= 1e-9;
+            const auto plain = simd::split<false, true, scalar>(p, n, 0.25f, bits.data());
+            good = good && cut.low == plain.low && cut.high == plain.high;
+            good = good && std::abs(simd::split<true, true, TestType>(p, n, 0, bits.data()).low - magnitudes) <= 1e-9;
+            for (const std::size_t levels : {2u, 8u, 9u, 16u, 17u}) {
+                std::vector<std::uint8_t> codes(n);
+                for (std::size_t i = 0; i < n; ++i)
+                    codes[i] = static_cast<std::uint8_t>(quant::random_bits(4, n, i) % levels);
+                floats set(n + 1, 3), add = set, subtract = set;
+                simd::look_up<decoded::set, TestType>(codes.data(), n, p, levels, set.data());
+                simd::look_up<decoded::add, TestType>(codes.data(), n, p, levels, add.data());
+                simd::look_up<decoded::subtract, TestType>(codes.data(), n, p, levels, subtract.data());
+                for (std::size_t i = 0; i < n; ++i)
+                    good = good && set[i] == p[codes[i]] && add[i] == 3 + p[codes[i]] && subtract[i] == 3 - p[codes[i]];
+                good = good && set[n] == 3 && add[n] == 3 && subtract[n] == 3;
+            }
+            REQUIRE(good);
         }
 }
 
@@ -200,11 +250,11 @@ TEST_CASE("random rounding is unbiased: the probability of every code in closed 
                     (code(middle) == here ? lo : hi) = middle;
                 }
                 const double probability = static_cast<double>(hi - from) * 0x1p-24;
-                mean += probability * double{table[here]};
-                square += probability * std::pow(double{table[here]} - double{x}, 2);
+                mean += probability * wide(table[here]);
+                square += probability * std::pow(wide(table[here]) - wide(x), 2);
                 from = hi;
             }
-            REQUIRE(std::abs(mean - double{x}) <= 0x1p-22 * (double{table.back()} - double{table.front()}));
+            REQUIRE(std::abs(mean - wide(x)) <= 0x1p-22 * (wide(table.back()) - wide(table.front())));
             error += square;
         }
         CHECK(error == Catch::Approx(gradients::expected_error(v, table)).epsilon(1e-5));
@@ -257,13 +307,13 @@ TEST_CASE("averaging independent encodings divides the error of unbiased schemes
             all.push_back(message_of(v, how));
             const floats q = decoded(all.back(), n);
             for (std::size_t i = 0; i < n; ++i)
-                one += std::pow(double{q[i]} - double{v[i]}, 2) / static_cast<double>(ranks);
+                one += std::pow(wide(q[i]) - wide(v[i]), 2) / static_cast<double>(ranks);
         }
         for (const bytes& m : all) views.emplace_back(m);
         floats mean(n);
         REQUIRE(gradients::average(views, how, mean));
         double together = 0;
-        for (std::size_t i = 0; i < n; ++i) together += std::pow(double{mean[i]} - double{v[i]}, 2);
+        for (std::size_t i = 0; i < n; ++i) together += std::pow(wide(mean[i]) - wide(v[i]), 2);
         CAPTURE(static_cast<int>(method));
         if (method == scheme::bingrad_b)
             CHECK(together == Catch::Approx(one));
@@ -299,8 +349,8 @@ TEST_CASE("error feedback: the specification's steps, and nothing is ever lost")
         for (std::uint64_t t = 0; t < 20; ++t) {
             const floats g = values(n, 100 + t), q = step(g, e);
             for (std::size_t i = 0; i < n; ++i) {
-                given[i] += double{g[i]};
-                sent[i] += double{q[i]};
+                given[i] += wide(g[i]);
+                sent[i] += wide(q[i]);
             }
         }
         for (std::size_t i = 0; i < n; ++i) REQUIRE(given[i] - sent[i] == Catch::Approx(error[i]).margin(2e-4));

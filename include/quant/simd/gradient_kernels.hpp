@@ -184,12 +184,8 @@ inline void round_to_levels(const float* p, std::uint8_t* codes, std::size_t n, 
     std::size_t i = 0;
     if (table.count <= few) {
         i = n - n % step;
-        if (table.count == 1)
-            detail::round_whole_registers<A, 1>(p, codes, i, table, key, first);
-        else if (table.count == 2)
+        if (table.count == 2)
             detail::round_whole_registers<A, 2>(p, codes, i, table, key, first);
-        else if (table.count == 4)
-            detail::round_whole_registers<A, 4>(p, codes, i, table, key, first);
         else
             detail::round_whole_registers<A, 0>(p, codes, i, table, key, first);
     } else {
