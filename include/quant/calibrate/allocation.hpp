@@ -879,6 +879,20 @@ struct list_link {
     return out;
 }
 
+// ---- costs ---------------------------------------------------------------------------------------------------------------
+
+/// cost[l][b] = elements[l] bits[b]: the size of a model in bits.
+/// Errors: shape_mismatch "cost", invalid_argument "elements" (a product above 2^62).
+[[nodiscard]] inline status size_costs(std::span<const std::uint64_t> elements, std::span<const std::uint8_t> bits,
+                                       std::span<std::uint64_t> cost) noexcept {
+    if (cost.size() != elements.size() * bits.size()) return {errc::shape_mismatch, "cost"};
+    for (const std::uint64_t n : elements)
+        if (n > (std::uint64_t{1} << 54)) return {errc::invalid_argument, "elements"};
+    for (std::size_t l = 0; l < elements.size(); ++l)
+        for (std::size_t b = 0; b < bits.size(); ++b) cost[l * bits.size() + b] = elements[l] * bits[b];
+    return {};
+}
+
 // ---- fronts --------------------------------------------------------------------------------------------------------------
 
 /// Which points no other point beats: the strictly lower losses along ascending costs. Of equal points the first stays.
