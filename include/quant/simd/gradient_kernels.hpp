@@ -202,7 +202,7 @@ inline void round_to_levels(const float* p, std::uint8_t* codes, std::size_t n, 
 template <detail::decoded Mode, class Arch = native>
 inline void look_up(const std::uint8_t* codes, std::size_t n, const float* table, std::size_t levels,
                     float* to) noexcept {
-    using A = reduction_arch_t<Arch>;
+    using A [[maybe_unused]] = reduction_arch_t<Arch>;
     std::size_t i = 0;
 #if QUANT_HAS_XSIMD && defined(__AVX2__)
     if constexpr (values_in_registers<A>() != 0) {
