@@ -22,6 +22,7 @@
 #include <quant/message.hpp>
 #include <quant/mixed_precision.hpp>
 #include <quant/mixquant.hpp>
+#include <quant/multipoint.hpp>
 #include <quant/output_rounding.hpp>
 #include <quant/packing.hpp>
 #include <quant/per_channel.hpp>
