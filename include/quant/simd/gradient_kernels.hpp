@@ -200,7 +200,7 @@ inline void round_to_levels(const float* p, std::uint8_t* codes, std::size_t n, 
 
 /// Values of n codes: to[i] = table[codes[i]], or added to or subtracted from what is there. table [levels], codes below `levels`. Bit-exact.
 template <detail::decoded Mode, class Arch = native>
-inline void look_up(const std::uint8_t* codes, std::size_t n, const float* table, std::size_t levels,
+inline void look_up(const std::uint8_t* codes, std::size_t n, const float* table, [[maybe_unused]] std::size_t levels,
                     float* to) noexcept {
     using A [[maybe_unused]] = reduction_arch_t<Arch>;
     std::size_t i = 0;
