@@ -70,9 +70,9 @@ inline result<point_fit> fit_point(std::span<const T> r, int largest, std::span<
     // Relative to a power of two nothing overflows, and a power of two before r changes the step alone.
     int exponent = 0;
     static_cast<void>(std::frexp(most, &exponent));
-    const auto magnitude = [&](std::size_t j) noexcept {
-        return std::ldexp(std::fabs(static_cast<double>(r[j])), -exponent);
-    };
+    exponent = exponent < -1000 ? -1000 : exponent;
+    const double unit = std::ldexp(1.0, -exponent);
+    const auto magnitude = [&](std::size_t j) noexcept { return std::fabs(static_cast<double>(r[j])) * unit; };
     std::size_t n = 0;
     for (std::size_t j = 0; j < d; ++j) {
         const double a = magnitude(j);
