@@ -86,12 +86,44 @@ inline void transform_views(const tensor_view<S, Rank>& src, const tensor_view<D
     if (stores == store_policy::streaming) simd::stream_fence();
 }
 
-/// What transforms codes to reals, run by run.
-template <class Code, class Real> [[nodiscard]] QUANT_INLINE auto dequantize_kernel(store_policy stores) noexcept {
-    return
-        [stores](const Code* in, Real* out, std::size_t n, const auto& p, simd::index_run, const simd::run_rows& rows,
-                 bool in_place) { simd::dequantize(in, out, n, p, in_place ? stores : store_policy::cached, rows); };
-}
+// The kernels of the verbs, run by run. They are not lambdas: a lambda's type would carry the ranks of the function it stands in,
+// and all that walks a nest would be compiled anew for every rank.
+
+/// Reals to codes.
+template <class Real, class Code> struct quantize_kernel {
+    quantize_options in_place_options, tile_options;
+    /// `stores`: the decision for the whole tensor; tiles stay in the caches.
+    quantize_kernel(const quantize_options& options, store_policy stores) noexcept
+        : in_place_options(options), tile_options(options) {
+        in_place_options.stores = stores;
+        tile_options.stores = store_policy::cached;
+    }
+    template <class Params>
+    void operator()(const Real* in, Code* out, std::size_t n, const Params& p, simd::index_run i,
+                    const simd::run_rows& rows, bool in_place) const noexcept {
+        simd::quantize(in, out, n, p, in_place ? in_place_options : tile_options, i, rows);
+    }
+};
+
+/// Codes to reals.
+template <class Code, class Real> struct dequantize_kernel {
+    store_policy stores;
+    template <class Params>
+    void operator()(const Code* in, Real* out, std::size_t n, const Params& p, simd::index_run,
+                    const simd::run_rows& rows, bool in_place) const noexcept {
+        simd::dequantize(in, out, n, p, in_place ? stores : store_policy::cached, rows);
+    }
+};
+
+/// Reals to the nearest representable ones.
+template <class Real> struct fake_quant_kernel : quantize_kernel<Real, Real> {
+    using quantize_kernel<Real, Real>::quantize_kernel;
+    template <class Params>
+    void operator()(const Real* in, Real* out, std::size_t n, const Params& p, simd::index_run i,
+                    const simd::run_rows& rows, bool in_place) const noexcept {
+        simd::fake_quant(in, out, n, p, in_place ? this->in_place_options : this->tile_options, i, rows);
+    }
+};
 
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
 [[nodiscard, gnu::noinline]] inline status
@@ -105,13 +137,8 @@ quantize_runs(const tensor_view<const T, Rank>& src, const tensor_view<Code, Dst
     if (may_overlap(*codes)) return {errc::overlapping, "codes"};
     QUANT_EXPECTS(same_or_apart(src, *codes), overlap_text);
     using real = compute_t<T>;
-    quantize_options own = options, to_tile = options;
-    to_tile.stores = store_policy::cached;
-    own.stores = decided(src.size() * sizeof(Code), options.stores);
-    transform_views<real, Code>(
-        src, *codes, map, params, own.stores,
-        [&](const real* in, Code* out, std::size_t n, const auto& p, simd::index_run i, const simd::run_rows& rows,
-            bool in_place) { simd::quantize(in, out, n, p, in_place ? own : to_tile, i, rows); });
+    const store_policy stores = decided(src.size() * sizeof(Code), options.stores);
+    transform_views<real, Code>(src, *codes, map, params, stores, quantize_kernel<real, Code>(options, stores));
     return {};
 }
 template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
@@ -151,7 +178,7 @@ dequantize_runs(const tensor_view<const Code, Rank>& src, const tensor_view<T, D
     QUANT_EXPECTS(same_or_apart(*codes, *reals), overlap_text);
     using real = compute_t<T>;
     const store_policy own = decided(reals->size() * sizeof(T), stores);
-    transform_views<Code, real>(*codes, *reals, map, params, own, dequantize_kernel<Code, real>(own));
+    transform_views<Code, real>(*codes, *reals, map, params, own, dequantize_kernel<Code, real>{own});
     return {};
 }
 template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
@@ -180,13 +207,8 @@ fake_quant_runs(const tensor_view<const T, Rank>& src, const tensor_view<T, DstR
     if (may_overlap(*out_view)) return {errc::overlapping, "dst"};
     QUANT_EXPECTS(same_or_apart(src, *out_view), overlap_text);
     using real = compute_t<T>;
-    quantize_options own = options, to_tile = options;
-    to_tile.stores = store_policy::cached;
-    own.stores = decided(src.size() * sizeof(T), options.stores);
-    transform_views<real, real>(
-        src, *out_view, map, params, own.stores,
-        [&](const real* in, real* out, std::size_t n, const auto& p, simd::index_run i, const simd::run_rows& rows,
-            bool in_place) { simd::fake_quant(in, out, n, p, in_place ? own : to_tile, i, rows); });
+    const store_policy stores = decided(src.size() * sizeof(T), options.stores);
+    transform_views<real, real>(src, *out_view, map, params, stores, fake_quant_kernel<real>(options, stores));
     return {};
 }
 template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>

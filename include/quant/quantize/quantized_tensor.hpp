@@ -199,7 +199,7 @@ inline void restore(const quantized_tensor& q, T* dst, const std::size_t* dst_st
         using real = compute_t<T>;
         const store_policy stores = decided(q.size() * sizeof(T), {});
         transform<Code, real>(make_nest(q, codes.data(), dst, dst_strides), q.params(),
-                              dequantize_kernel<Code, real>(stores));
+                              dequantize_kernel<Code, real>{stores});
         if (stores == store_policy::streaming) simd::stream_fence();
     });
     if (q.corrections().empty()) return;

@@ -84,8 +84,9 @@ private:
 
 /// Runs of any strides through a tile on the stack.
 template <code_storage Code, class Multiplier>
-inline void requantize_run(const element_run<const std::int32_t, Code>& run, channel_tile<Multiplier>& channels,
-                           requantization rule, const output_codes& output) noexcept {
+[[gnu::noinline]] inline void requantize_run(const element_run<const std::int32_t, Code>& run,
+                                             channel_tile<Multiplier>& channels, requantization rule,
+                                             const output_codes& output) noexcept {
     if (run.src_stride == 1 && run.dst_stride == 1) {
         simd::requantize(run.src, run.dst, run.n, channels.load(run.slice, run.slice_step, run.n, run.n), rule, output);
         return;
@@ -99,6 +100,15 @@ inline void requantize_run(const element_run<const std::int32_t, Code>& run, cha
         simd::requantize(static_cast<const std::int32_t*>(dense), codes, n, own, rule, output);
         simd::copy_strided(static_cast<const Code*>(codes), 1, run.dst + first * run.dst_stride, run.dst_stride, n);
     }
+}
+
+/// All runs of a nest; without the rank in the types, so that it is compiled once.
+template <code_storage Code, class Multiplier>
+inline void requantize_nest(const loop_nest<const std::int32_t, Code>& nest, channel_tile<Multiplier>& channels,
+                            requantization rule, const output_codes& output) noexcept {
+    for_each_run(nest, [&](const element_run<const std::int32_t, Code>& run) noexcept {
+        requantize_run(run, channels, rule, output);
+    });
 }
 
 /// Whether the channels are the fastest dimension of two dense tensors, and few: rows are then taken several at a time.
@@ -155,9 +165,7 @@ template <code_storage Code, std::size_t Rank, std::size_t DstRank, class Multip
             return {};
         }
     }
-    for_each_run(make_nest(accumulators, *codes, *map), [&](const element_run<const std::int32_t, Code>& run) noexcept {
-        requantize_run(run, channels, options.rule, output);
-    });
+    requantize_nest(make_nest(accumulators, *codes, *map), channels, options.rule, output);
     return {};
 }
 

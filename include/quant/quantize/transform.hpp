@@ -176,8 +176,8 @@ private:
     }
 
     /// The rows of a tile: together where they share the parameters of their elements.
-    void transform_rows(element_run<S, D> run, const loop_dimension& rows, bool in_place,
-                        const tile_ahead& next) noexcept {
+    [[gnu::noinline]] void transform_rows(element_run<S, D> run, const loop_dimension& rows, bool in_place,
+                                          const tile_ahead& next) noexcept {
         if (run.slice_step != 0 && rows.slice == 0) {
             next.prefetch(0, 1);
             run.rows = rows.extent;
@@ -221,8 +221,8 @@ private:
     }
 
     /// At most run_tile elements of row r that are strided or of other types than the kernel's.
-    void transform_stretch(const source_type* from, D* to, const element_run<S, D>& run, std::size_t first,
-                           std::size_t n, std::size_t r, bool in_place) noexcept {
+    [[gnu::noinline]] void transform_stretch(const source_type* from, D* to, const element_run<S, D>& run,
+                                             std::size_t first, std::size_t n, std::size_t r, bool in_place) noexcept {
         In in_tile[run_tile];
         const In* in = in_tile;
         if constexpr (std::same_as<source_type, In>) {
@@ -249,8 +249,8 @@ private:
                                [](Out element) { return from_float<D>(element); });
     }
 
-    void apply(const In* in, Out* out, const element_run<S, D>& run, std::size_t first, std::size_t n, std::size_t r,
-               const simd::run_rows& rows, bool in_place) noexcept {
+    [[gnu::noinline]] void apply(const In* in, Out* out, const element_run<S, D>& run, std::size_t first, std::size_t n,
+                                 std::size_t r, const simd::run_rows& rows, bool in_place) noexcept {
         const simd::index_run index{run.index + r * run.index_row + first * run.index_step, run.index_step};
         if (run.slice_step == 0)
             kernel_(in, out, n, simd::uniform_params{params_[run.slice]}, index, rows, in_place);

@@ -72,8 +72,10 @@ inline void transpose_generic(const T* from, std::size_t from_stride, T* to, std
 #if QUANT_HAS_XSIMD
 namespace detail {
 
-/// What a register holds in place of a T.
+/// What a register holds in place of a T: the bits are moved, not looked at, so that types of one size share their code.
 template <class T> struct register_element { using type = T; };
+template <> struct register_element<std::int8_t> { using type = std::uint8_t; };
+template <> struct register_element<std::int16_t> { using type = std::uint16_t; };
 template <> struct register_element<float16> { using type = std::uint16_t; };
 template <> struct register_element<bfloat16> { using type = std::uint16_t; };
 template <class T> using register_element_t = typename register_element<T>::type;
@@ -173,8 +175,9 @@ inline void transpose_in_squares(arch::list<>, const T* from, std::size_t from_s
 }
 #if QUANT_HAS_XSIMD
 template <lines_of_side Lines, class Arch, class... Narrower, class T>
-inline void transpose_in_squares(arch::list<Arch, Narrower...>, const T* from, std::size_t from_stride, T* to,
-                                 std::size_t to_stride, std::size_t rows, std::size_t columns) noexcept {
+[[gnu::noinline]] inline void transpose_in_squares(arch::list<Arch, Narrower...>, const T* from,
+                                                   std::size_t from_stride, T* to, std::size_t to_stride,
+                                                   std::size_t rows, std::size_t columns) noexcept {
     using shape = square<Arch, T>;
     constexpr std::size_t n = shape::size;
     const std::size_t whole_rows = rows - rows % n, whole_columns = columns - columns % n;
