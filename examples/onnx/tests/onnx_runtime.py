@@ -51,6 +51,16 @@ def infer(model, inputs=None, as_written=False):
     return session.run(None, inputs), inputs
 
 
+def optimized(path):
+    """What ONNX Runtime runs in place of the model: a node of each operator, and the tensors."""
+    options, written = onnxruntime.SessionOptions(), scratch / "optimized.onnx"
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(written)
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(written).graph
+    return {n.op_type: n for n in graph.node}, {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+
+
 def distance(a, b):
     return float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(np.asarray(a, np.float64)))
 
@@ -424,8 +434,8 @@ def test_calibration():
 
 
 def test_integer_biases():
-    # The bias is int32 with the product of the scales; ONNX Runtime runs the model, with integer kernels, and it computes what the
-    # model with float biases does, but for their rounding.
+    # The bias is int32 with the product of the scales; ONNX Runtime runs the model, and it computes what the model with float biases
+    # does, but for their rounding. With 8 bits for weights and values its convolution is the integer one and takes the bias as it is.
     model = make([helper.make_node("Conv", ["x", "w", "b"], ["h"], "c", pads=[1] * 4), helper.make_node("Relu", ["h"], ["r"]),
                   helper.make_node("Flatten", ["r"], ["f"]), helper.make_node("Gemm", ["f", "v", "d"], ["y"], "g", transB=1)],
                  {"x": ["N", 3, 6, 6]}, {"y": ["N", 5]}, {"w": f32(4, 3, 3, 3), "b": f32(4), "v": f32(5, 144), "d": f32(5)})
@@ -449,6 +459,11 @@ def test_integer_biases():
         assert distance(b, a) < (0.02 if activations == 8 else 0.1), (options, distance(b, a))
         fast, _ = infer(out, inputs)
         assert distance(b, fast[0]) < 0.1, (options, distance(b, fast[0]))
+        kernels, taken = optimized(out)
+        if activations == 8 and 4 not in options:
+            assert "QLinearConv" in kernels and "Conv" not in kernels, kernels
+            bias = taken[kernels["QLinearConv"].input[8]]
+            assert bias.dtype == np.int32 and np.array_equal(bias, tensors["b_int32"])
     # Weights that are nearly zero beside a bias: it stays float and the layer is named.
     w = f32(4, 3, 3, 3)
     w[1] *= 1e-12
