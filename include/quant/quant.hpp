@@ -32,5 +32,6 @@
 #include <quant/products.hpp>
 #include <quant/requantize.hpp>
 #include <quant/rmsmp.hpp>
+#include <quant/sum_rounding.hpp>
 #include <quant/uniform.hpp>
 #include <quant/version.hpp>

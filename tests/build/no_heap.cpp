@@ -20,6 +20,7 @@
 #include <quant/equalization.hpp>
 #include <quant/groups.hpp>
 #include <quant/requantize.hpp>
+#include <quant/sum_rounding.hpp>
 #include <quant/uniform.hpp>
 
 namespace {
@@ -150,6 +151,12 @@ int main(int argc, char** argv) {
                quant::quantize_bias(scales, 0.5f, scales, bias) &&
                quant::code_sums(code_view, bias, quant::per_axis(0)) &&
                quant::accumulator_zero_point_correction(bias, {}, 3, 0, bias) && quant::equalize(pair);
+    });
+    without_heap("rounding for sums", [&] {
+        std::array<double, size> errors{};
+        std::array<std::size_t, size> order{};
+        quant::quantize(x, codes, per_channel[0]);
+        return static_cast<bool>(quant::round_for_sums<std::int8_t>(x, per_channel[0], 1, codes, errors, order));
     });
     without_heap("pack_codes, unpack_codes", [&] {
         quant::quantize(x, codes, per_channel[0]);
