@@ -2,10 +2,11 @@
 """Looks at reports in a real Chromium, as on a phone and on a desk, light and dark, and printed.
 
 look.py [--keep DIRECTORY] SAMPLES QUANT     pages that `SAMPLES DIRECTORY` writes, and reports of the tool
-look.py [--keep DIRECTORY] PAGE.html...      these pages
+look.py [--keep DIRECTORY] PAGE.html...      these pages; also pictures: PICTURE.svg...
 
 Fails on script errors, anything asked of the network, texts that overlap or leave the page, sideways scrolling, empty
-pictures, markup from names. --keep leaves screenshots there. Exit code 77: Chromium, its driver or Selenium is not installed.
+pictures, lines without a name, markup from names. --keep leaves screenshots there. Exit code 77: Chromium, its driver or Selenium
+is not installed, or none of the pages is there (made by a test that was skipped).
 """
 import array
 import base64
@@ -130,6 +131,37 @@ if (filter) {
 return complaints;
 """
 
+# Pictures of lines: every line has its name, every text is there, inside, and stands out.
+PICTURE = r"""
+const complaints = [], svg = document.querySelector("svg");
+if (!document.body.dataset.picture) return complaints;
+const all = (what) => [...svg.querySelectorAll(what)], box = svg.getBoundingClientRect();
+if (!all(".line").length || all(".line").length + 1 !== all(".name").length) complaints.push(`${all(".line").length} lines, ${all(".name").length} names`);
+const light = (c) => c.match(/[\d.]+/g).slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; })
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+const paper = light(getComputedStyle(svg.querySelector(".paper")).fill);
+if ((paper < 0.5) !== matchMedia("(prefers-color-scheme: dark)").matches) complaints.push("the paper is not the reader's");
+for (const e of all("text, circle")) {
+  const r = e.getBoundingClientRect(), what = e.textContent || "a point";
+  if (r.width < 1 || r.height < 1) complaints.push(`nothing to see of "${what}"`);
+  if (r.left < box.left || r.right > box.right || r.top < box.top || r.bottom > box.bottom) complaints.push(`leaves the picture: ${what}`);
+  if (contrast(light(getComputedStyle(e).fill), paper) < (e.tagName === "text" ? 4.5 : 2.5)) complaints.push(`too faint: ${what}`);
+  if (e.tagName === "text" && r.height < 9) complaints.push(`too small: ${what}`);
+}
+return complaints;
+"""
+
+
+def as_page(picture, folder):
+    """A page with nothing but the picture."""
+    page = folder / f"{picture.stem}.svg.html"
+    page.write_text('<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+                    "<style>:root{color-scheme:light dark}body{margin:8px;background:#fff}"
+                    "@media(prefers-color-scheme:dark){body{background:#000}}</style>"
+                    f'<script></script><body data-picture="1">{picture.read_text()}')
+    return page
+
 
 def start(profile):
     options = webdriver.ChromeOptions()
@@ -153,7 +185,7 @@ def look(driver, page, keep):
                                    {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone})
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
             driver.get(page.as_uri())
-            complaints = driver.execute_script(LOOK) + (driver.execute_script(USE) if scheme == "light" else [])
+            complaints = driver.execute_script(LOOK) + driver.execute_script(PICTURE) + (driver.execute_script(USE) if scheme == "light" else [])
             paper = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
             dark = int(paper.split("(")[1].split(",")[0]) < 128
             if dark != (scheme == "dark"):
@@ -277,15 +309,21 @@ def main():
         arguments = arguments[2:]
     with tempfile.TemporaryDirectory(prefix="quant-look-") as scratch:
         pages = [pathlib.Path(a).resolve() for a in arguments]
-        if not arguments[0].endswith(".html"):
+        if arguments[0].endswith((".html", ".svg")):
+            pages = [p for p in pages if p.exists()]
+            if not pages:
+                print("skipped: no page is there")
+                return 77
+        else:
             samples, quant = pages
             written = pathlib.Path(scratch) / "pages"
             written.mkdir()
             subprocess.run([samples, written], check=True)
             reports(quant, written)
             reports_of_networks(quant, written)
-            pages = sorted(written.glob("*.html"))
+            pages = sorted([*written.glob("*.html"), *written.glob("*.svg")])
         assert pages, "no page to look at"
+        pages = [p if p.suffix == ".html" else as_page(p, pathlib.Path(scratch)) for p in pages]
         try:
             driver = start(pathlib.Path(scratch) / "profile")
         except WebDriverException as failure:

@@ -3,6 +3,7 @@
 //
 // report_samples DIRECTORY
 
+#include "../line_plot.hpp"
 #include "../page.hpp"
 
 #include <cmath>
@@ -105,4 +106,15 @@ int main(int, char** argv) {
         many.push_back("model.layers." + std::to_string(i) + ".self_attention.query_projection.weight");
     }
     write("many.html", sample(many));
+
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    std::ofstream(directory + "/lines.svg")
+        << as_svg(line_plot{{{0, "8W8A"}, {0.2, "8W4A"}, {0.4, "4W8A"}, {0.6, "4W4A"}, {0.8, "3W8A"}, {1, "3W3A"}},
+                            {{"authors' setting, min-max", {99.2, 98.9, 99.1, 99, 98.8, 98.4}},
+                             {"authors' setting, all", {nan, 99.2, 99.2, 98.9, 98.7, 98.4}},
+                             {"integers, min-max", {99.2, 0, nan, 100, nan, 5}},
+                             {"never drawn", {nan, nan, nan, nan, nan, nan}},
+                             {"least squared error + bias correction", {nan, 99.2, nan, nan, 98.7, 98.4}}},
+                            "float32",
+                            99.1});
 }
