@@ -11,8 +11,8 @@
 //   ||r - D k||^2 = ||r||^2 - <r, k>^2 / <k, k>                                                                    (27)
 //
 // For a given step the best integers are the nearest ones, and these change only where the step passes |r_j| / (m - 1/2), m = 1 to K.
-// So the steps are swept from the largest down, from event to event, with <r, k> and <k, k> kept up to date, and the best of (27) is
-// the optimum over all steps and all integers. Symmetric scales of least squared error, the projection of ADMM, and each point of a
+// From event to event <r, k> and <k, k> are kept up to date, and the best of (27) is the optimum over all steps and all integers. Between
+// two steps the score has a bound, so that only the few events near the best one are looked at one by one. Symmetric scales of least squared error, the projection of ADMM, and each point of a
 // multipoint fit are this one problem.
 
 #include <cmath>
@@ -49,6 +49,137 @@ struct larger_key {
     }
 };
 
+/// How many of the keys a / (2 m - 1), m = 1 to largest, are not below `key`: the integer of a at the step 2 key.
+QUANT_INLINE int integer_at(double a, double key, int largest) noexcept {
+    const double quotient = 0.5 * (a / key + 1);
+    const int m = static_cast<int>(quotient < largest ? quotient : static_cast<double>(largest));
+    const bool one_less = m > 0 && a / static_cast<double>(2 * m - 1) < key;
+    const bool one_more = m < largest && a / static_cast<double>(2 * m + 1) >= key;
+    return m + (one_more ? 1 : 0) - (one_less ? 1 : 0);
+}
+
+/// The search for the step of largest <r, k>^2 / <k, k>.
+template <class T> class step_search {
+public:
+    step_search(std::span<const T> r, int largest, fit_event* heap, double unit) noexcept
+        : r_(r), largest_(largest), heap_(heap), unit_(unit) {}
+
+    /// |r_j| relative to a power of two.
+    [[nodiscard]] QUANT_INLINE double magnitude(std::size_t j) const noexcept {
+        return std::fabs(static_cast<double>(r_[j])) * unit_;
+    }
+    /// The key of the best step, whose integers are integer_at(magnitude, key). most: the largest magnitude, above 0.
+    [[nodiscard]] double best(double most) noexcept {
+        state all;
+        for (std::size_t j = 0; j < r_.size(); ++j) {
+            const double a = magnitude(j);
+            if (!(a > 0)) continue;
+            all.product += a * largest_;
+            all.squares += static_cast<double>(largest_ * largest_);
+            all.events += static_cast<double>(largest_);
+        }
+        best_key_ = most;
+        split(at(most), all, 60);
+        return best_key_;
+    }
+
+private:
+    /// All events of a key not below `key`, and <r, k>, <k, k> with the integers they lead to.
+    struct state {
+        double key = 0, product = 0, squares = 0, events = 0;
+    };
+
+    [[nodiscard]] state at(double key) noexcept {
+        constexpr std::size_t lanes = 4;
+        double products[lanes] = {}, squares[lanes] = {}, events[lanes] = {};
+        const auto add = [&](std::size_t j, std::size_t lane) noexcept {
+            const double a = magnitude(j), m = integer_at(a, key, largest_);
+            products[lane] += simd::rounded(a * m);
+            squares[lane] += m * m; // exact
+            events[lane] += m;
+        };
+        std::size_t j = 0;
+        for (; j + lanes <= r_.size(); j += lanes)
+            for (std::size_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
+        for (; j < r_.size(); ++j) add(j, j % lanes);
+        const state out{key, (products[0] + products[1]) + (products[2] + products[3]),
+                        (squares[0] + squares[1]) + (squares[2] + squares[3]),
+                        (events[0] + events[1]) + (events[2] + events[3])};
+        score(out);
+        return out;
+    }
+    void score(const state& s) noexcept {
+        const double value = s.product * s.product / s.squares;
+        if (value > best_score_ || (value == best_score_ && s.key > best_key_)) {
+            best_score_ = value;
+            best_key_ = s.key;
+        }
+    }
+
+    /// The most that any step between two can score. Each event between adds y = 2 m - 1 to <k, k> and key * y to <r, k>, with a key
+    /// between the two: so <r, k> stays below both lines from the ends, and the score, convex along a line, is largest where they meet.
+    [[nodiscard]] static double bound(const state& high, const state& low) noexcept {
+        const double between = low.squares - high.squares;
+        double y = (low.product - low.key * between - high.product) / (high.key - low.key);
+        y = y > 0 ? (y < between ? y : between) : 0;
+        const double product = high.product + high.key * y;
+        return product * product / (high.squares + y);
+    }
+
+    /// Looks at all steps between two that could be better than the best one so far.
+    void split(const state& high, const state& low, int depth) noexcept {
+        const double events = low.events - high.events;
+        if (!(events > 0) || bound(high, low) * (1 + 1e-12) < best_score_) return;
+        const double key = low.key > 0 ? std::sqrt(high.key) * std::sqrt(low.key) : 0.5 * high.key;
+        if (depth == 0 || events <= 8 + 0.125 * static_cast<double>(r_.size()) || !(key < high.key && key > low.key)) {
+            sweep(high, low);
+            return;
+        }
+        const state middle = at(key);
+        if (bound(high, middle) >= bound(middle, low)) {
+            split(high, middle, depth - 1);
+            split(middle, low, depth - 1);
+        } else {
+            split(middle, low, depth - 1);
+            split(high, middle, depth - 1);
+        }
+    }
+
+    /// From event to event.
+    void sweep(const state& high, const state& low) noexcept {
+        std::size_t n = 0;
+        for (std::size_t j = 0; j < r_.size(); ++j) {
+            const double a = magnitude(j);
+            if (!(a > 0)) continue;
+            const int next = integer_at(a, high.key, largest_) + 1;
+            if (next > largest_) continue;
+            const double key = a / static_cast<double>(2 * next - 1);
+            if (key >= low.key) heap_[n++] = {key, static_cast<std::uint32_t>(j), next};
+        }
+        make_heap(heap_, n, larger_key{});
+        state now = high;
+        while (n > 0) {
+            now.key = heap_[0].key;
+            do { // equal keys together: the score is convex along them, so its best is at an end
+                fit_event& top = heap_[0];
+                const double a = magnitude(top.index);
+                now.product += a;
+                now.squares += static_cast<double>(2 * top.integer - 1);
+                ++top.integer;
+                top.key = top.integer > largest_ ? -1 : a / static_cast<double>(2 * top.integer - 1);
+                if (top.key < low.key || top.integer > largest_) top = heap_[--n];
+                if (n > 0) sift_down(heap_, n, 0, larger_key{});
+            } while (n > 0 && heap_[0].key == now.key);
+            score(now);
+        }
+    }
+
+    std::span<const T> r_;
+    int largest_;
+    fit_event* heap_;
+    double unit_, best_score_ = 0, best_key_ = 0;
+};
+
 template <class T>
 inline result<point_fit> fit_point(std::span<const T> r, int largest, std::span<std::int8_t> k,
                                    std::span<fit_event> scratch) noexcept {
@@ -72,43 +203,12 @@ inline result<point_fit> fit_point(std::span<const T> r, int largest, std::span<
     static_cast<void>(std::frexp(most, &exponent));
     exponent = exponent < -1000 ? -1000 : exponent;
     const double unit = std::ldexp(1.0, -exponent);
-    const auto magnitude = [&](std::size_t j) noexcept { return std::fabs(static_cast<double>(r[j])) * unit; };
-    std::size_t n = 0;
-    for (std::size_t j = 0; j < d; ++j) {
-        const double a = magnitude(j);
-        if (a > 0) scratch[n++] = {a, static_cast<std::uint32_t>(j), 1};
-    }
-    fit_event* const heap = scratch.data();
-    make_heap(heap, n, larger_key{});
-    double product = 0, squares = 0, best_score = 0, best_key = 0;
-    while (n > 0) {
-        const double key = heap[0].key;
-        do { // equal keys together: (27) is convex along them, so its best is at an end
-            fit_event& top = heap[0];
-            const double a = magnitude(top.index);
-            product += a;
-            squares += static_cast<double>(2 * top.integer - 1);
-            if (top.integer < largest) {
-                ++top.integer;
-                top.key = a / static_cast<double>(2 * top.integer - 1);
-            } else {
-                top = heap[--n];
-            }
-            if (n > 0) sift_down(heap, n, 0, larger_key{});
-        } while (n > 0 && heap[0].key == key);
-        const double score = product * product / squares;
-        if (score > best_score) {
-            best_score = score;
-            best_key = key;
-        }
-    }
-    // The integers at that step: the last m whose key is not below it.
+    step_search<T> search(r, largest, scratch.data(), unit);
+    const double key = search.best(most * unit);
     double sum = 0, norm = 0;
     for (std::size_t j = 0; j < d; ++j) {
-        const double a = magnitude(j), quotient = 0.5 * (a / best_key + 1);
-        int m = quotient < largest ? static_cast<int>(quotient) : largest;
-        if (m > 0 && a / static_cast<double>(2 * m - 1) < best_key) --m;
-        if (m < largest && a / static_cast<double>(2 * m + 1) >= best_key) ++m;
+        const double a = search.magnitude(j);
+        const int m = integer_at(a, key, largest);
         k[j] = static_cast<std::int8_t>(r[j] < 0 ? -m : m);
         sum += simd::rounded(a * m);
         norm += static_cast<double>(m * m);
@@ -130,7 +230,8 @@ inline result<point_fit> fit_point(std::span<const T> r, int largest, std::span<
 /// Zeros give step 0 and integers 0. A sign before an element of r changes the sign of its integer alone; of equally good steps
 /// the largest is taken.
 /// Errors: invalid_argument "largest"; shape_mismatch "k"; buffer_too_small "scratch"; non_finite "r". Nothing is written then.
-/// Exactness: deterministic; double arithmetic. Cost: O(d K log d), no allocation.
+/// Exactness: deterministic; double arithmetic. Cost: some tens of passes over r; at worst O(d K log d). No
+/// allocation.
 [[nodiscard]] inline result<point_fit> fit_point(std::span<const float> r, int largest, std::span<std::int8_t> k,
                                                  std::span<fit_event> scratch) noexcept {
     return detail::fit_point(r, largest, k, scratch);
