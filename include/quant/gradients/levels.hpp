@@ -351,68 +351,55 @@ inline status uniform_levels(std::span<const float> v, std::span<float> levels) 
     const simd::block_extremes range = simd::extremes(v.data(), v.size());
     if (range.non_finite != 0) return status{errc::non_finite, "v"};
     const auto d = static_cast<double>(v.size());
-    float lo = 0, hi = -range.min > range.max ? -range.min : range.max;
-    if (!(hi > 0)) return 0.0f;
-    // d b - T(b), T(b) the sum of the magnitudes beyond b, grows with b; b* is where it crosses 0. For b < b* is T(b) / d >= b*, for any other
-    // b <= b*: every evaluation moves both ends.
+    const float largest = -range.min > range.max ? -range.min : range.max;
+    if (!(largest > 0)) return 0.0f;
+    // F(b) = d b - T(b), T(b) the sum of the magnitudes beyond b, grows with b: its zero is enclosed by the rule of false position until few
+    // elements are left between the ends.
     constexpr std::size_t few = 12;
-    simd::element_window kept, more;
-    const float* p = v.data();
-    std::size_t n = v.size();
-    double beyond = 0; // the sum of magnitudes above hi that are not in p any more
-    const auto move_ends = [&](float b) {
-        const double sum = beyond + simd::tail_sums(p, n, static_cast<double>(b)).sum, other = sum / d;
-        if (static_cast<double>(b) < other) {
-            lo = b;
-            const float limit = simd::detail::float_at_least(other);
-            hi = limit < hi ? limit : hi;
-        } else {
-            hi = b;
-            const float limit = simd::detail::float_at_most(other);
-            lo = limit > lo ? limit : lo;
-        }
+    struct end {
+        float b;
+        double beyond;     // T(b)
+        std::size_t count; // of magnitudes beyond
+        double f;          // F(b), halved where an end stays for long
     };
-    move_ends(0);
-    for (unsigned pass = 0;; ++pass) {
-        if (n > simd::element_window::room || pass % 4 == 3) { // look at what is left
-            more.count = 0;
-            const simd::block_tail tail = simd::tail_and_window(p, n, static_cast<double>(lo), static_cast<double>(hi),
-                                                                simd::tail_side::magnitude, more);
-            if (more.count <= simd::element_window::room) {
-                beyond += tail.sum;
-                kept = more;
-                p = kept.value;
-                n = kept.count;
-            }
+    const auto at = [&](float b) {
+        const simd::block_tail tail = simd::tail_sums(v.data(), v.size(), static_cast<double>(b));
+        return end{b, tail.sum, tail.count, simd::rounded_product(d, static_cast<double>(b)) - tail.sum};
+    };
+    end lo = at(0), hi{largest, 0, 0, d * static_cast<double>(largest)};
+    float next = simd::detail::float_at_least(lo.beyond / d); // not below the zero
+    for (int same = 0; lo.count - hi.count > few;) {
+        if (!(lo.b < next && next < hi.b) || same > 2 || same < -2) next = lo.b + (hi.b - lo.b) / 2;
+        if (!(lo.b < next && next < hi.b)) break; // all that is left is equal
+        const end found = at(next);
+        if (found.f < 0) {
+            lo = found;
+            same = same < 0 ? 1 : same + 1;
+            if (same > 1) hi.f /= 2;
+        } else {
+            hi = found;
+            same = same > 0 ? -1 : same - 1;
+            if (same < -1) lo.f /= 2;
         }
-        if (n <= few) break;
-        const float middle = lo + (hi - lo) / 2;
-        if (!(lo < middle && middle < hi)) break; // everything left is equal
-        move_ends(middle);
+        const double part = lo.f / (lo.f - hi.f), across = static_cast<double>(hi.b) - static_cast<double>(lo.b);
+        next = static_cast<float>(static_cast<double>(lo.b) + simd::rounded_product(part, across));
     }
     // What is left one by one, from the largest on.
-    float rest[few];
-    double sum = beyond;
+    double sum = hi.beyond;
     float above = std::numeric_limits<float>::infinity();
-    if (n <= few) {
-        std::size_t count = 0;
-        for (std::size_t i = 0; i < n; ++i) {
-            const float size = p[i] < 0 ? -p[i] : p[i];
-            if (size > lo && size <= hi) rest[count++] = size;
-            if (size > hi) sum += static_cast<double>(size);
-        }
-        detail::sort_few(rest, count);
-        for (; count > 0; --count) {
-            if (static_cast<double>(rest[count - 1]) < sum / d) break;
-            above = rest[count - 1];
+    if (lo.count - hi.count <= few) {
+        simd::element_window left;
+        (void)simd::tail_and_window(v.data(), v.size(), static_cast<double>(lo.b), static_cast<double>(hi.b),
+                                    simd::tail_side::magnitude, left);
+        detail::sort_few(left.value, left.count);
+        for (std::size_t k = left.count; k > 0; --k) {
+            if (static_cast<double>(left.value[k - 1]) < sum / d) break;
+            above = left.value[k - 1];
             sum += static_cast<double>(above);
         }
-    } else {
-        sum = beyond + simd::tail_sums(p, n, static_cast<double>(hi)).sum;
-        if (!(static_cast<double>(hi) < sum / d)) {
-            above = hi;
-            sum = beyond + simd::tail_sums(p, n, static_cast<double>(lo)).sum;
-        }
+    } else if (!(static_cast<double>(hi.b) < sum / d)) {
+        above = hi.b;
+        sum = lo.beyond;
     }
     const double b = sum / d;
     return b < static_cast<double>(above) ? static_cast<float>(b) : above;
