@@ -10,15 +10,12 @@
 
 #include "../nn/weights.hpp"
 #include "../quant/io/atomic_file.hpp"
-
-#include <CLI/CLI.hpp>
+#include "../quant/run_program.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
-#include <new>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -203,48 +200,37 @@ int run(const options& o) {
 } // namespace
 
 int main(int argc, char** argv) {
-    options o;
-    CLI::App app(explanation, "digits");
-    app.footer(footer);
-    app.add_option("--bits", o.bits, "Widths to try, 2 to 8, separated by commas")
-        ->delimiter(',')
-        ->check(CLI::Range(2, 8))
-        ->capture_default_str();
-    auto* const weights = app.add_flag("--weights-only", o.weights_only, "Leave the activations in float32");
-    app.add_flag("--activations-only", o.activations_only, "Leave the weights in float32")->excludes(weights);
-    auto* const train =
-        app.add_flag("--train", o.train, "Train the network again (10 s) instead of reading its weights");
-    app.add_option("--epochs", o.training.epochs, "Passes over the 1297 training images")
-        ->needs(train)
-        ->check(CLI::Range(1, 10000))
-        ->capture_default_str();
-    app.add_option("--seed", o.training.seed, "Decides the first weights and the order of the images")
-        ->needs(train)
-        ->capture_default_str();
-    app.add_flag("--paper", o.paper,
-                 "The authors' own setting: weights affine and never clipped, Laplace and the paper's formula\n"
-                 "for every activation");
-    app.add_option("--data", o.data, "Folder with digits.csv.gz and digits.safetensors")->capture_default_str();
-    app.add_option("--output", o.output, "Folder for the results, made when missing")->capture_default_str();
-    app.add_option("--json", o.json, "Write report.json to this file too");
-    app.add_flag("--check", o.check, "Check the claims of docs/digits.md, which are about the stored weights")
-        ->excludes("--weights-only")
-        ->excludes("--activations-only")
-        ->excludes("--paper")
-        ->excludes("--train");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : static_cast<int>(exit_code::usage);
-    }
-    quant_tool::install_cleanup_on_signals();
-    try {
-        return run(o);
-    } catch (const error& e) {
-        std::fprintf(stderr, "digits: %s\n", e.what());
-        return static_cast<int>(e.code());
-    } catch (const std::bad_alloc&) {
-        std::fprintf(stderr, "digits: out of memory\n");
-        return static_cast<int>(exit_code::internal);
-    }
+    return quant_tool::run_program("digits", [&] {
+        options o;
+        CLI::App app(explanation, "digits");
+        app.footer(footer);
+        app.add_option("--bits", o.bits, "Widths to try, 2 to 8, separated by commas")
+            ->delimiter(',')
+            ->check(CLI::Range(2, 8))
+            ->capture_default_str();
+        auto* const weights = app.add_flag("--weights-only", o.weights_only, "Leave the activations in float32");
+        app.add_flag("--activations-only", o.activations_only, "Leave the weights in float32")->excludes(weights);
+        auto* const train =
+            app.add_flag("--train", o.train, "Train the network again (10 s) instead of reading its weights");
+        app.add_option("--epochs", o.training.epochs, "Passes over the 1297 training images")
+            ->needs(train)
+            ->check(CLI::Range(1, 10000))
+            ->capture_default_str();
+        app.add_option("--seed", o.training.seed, "Decides the first weights and the order of the images")
+            ->needs(train)
+            ->capture_default_str();
+        app.add_flag("--paper", o.paper,
+                     "The authors' own setting: weights affine and never clipped, Laplace and the paper's formula\n"
+                     "for every activation");
+        app.add_option("--data", o.data, "Folder with digits.csv.gz and digits.safetensors")->capture_default_str();
+        app.add_option("--output", o.output, "Folder for the results, made when missing")->capture_default_str();
+        app.add_option("--json", o.json, "Write report.json to this file too");
+        app.add_flag("--check", o.check, "Check the claims of docs/digits.md, which are about the stored weights")
+            ->excludes("--weights-only")
+            ->excludes("--activations-only")
+            ->excludes("--paper")
+            ->excludes("--train");
+        const auto done = quant_tool::parse_arguments(app, argc, argv, "digits --help");
+        return done ? *done : run(o);
+    });
 }

@@ -6,19 +6,14 @@
 #include "peer.hpp"
 #include "tables.hpp"
 
-#include "../quant/io/atomic_file.hpp"
 #include "../quant/report.hpp"
-
-#include <CLI/CLI.hpp>
+#include "../quant/run_program.hpp"
 
 #include <algorithm>
 #include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
-#include <new>
-#include <optional>
 #include <thread>
 
 namespace {
@@ -170,12 +165,7 @@ int run(options& o) {
 } // namespace
 
 int main(int argc, char** argv) {
-    const auto fail = [](const std::string& line, exit_code code) {
-        std::cerr << "networks: " << line << '\n';
-        return static_cast<int>(code);
-    };
-    quant_tool::install_cleanup_on_signals();
-    try {
+    return quant_tool::run_program("networks", [&] {
         options o;
         o.threads = std::max(1U, std::thread::hardware_concurrency());
         CLI::App app(explanation, "networks");
@@ -191,18 +181,7 @@ int main(int argc, char** argv) {
         app.add_option("--python", o.python, "Python with onnxruntime and onnx")->capture_default_str();
         app.add_flag("--no-peer", o.no_peer, "Without ONNX Runtime's rows");
         app.add_flag("--quiet", o.quiet, "Only the files");
-        try {
-            app.parse(argc, argv);
-        } catch (const CLI::ParseError& e) {
-            if (e.get_exit_code() == 0) return app.exit(e);
-            return fail(std::string(e.what()) + " (networks --help)", exit_code::usage);
-        }
-        return run(o);
-    } catch (const error& e) {
-        return fail(e.what(), e.code());
-    } catch (const std::bad_alloc&) {
-        return fail("out of memory", exit_code::internal);
-    } catch (const std::exception& e) {
-        return fail(std::string("internal error: ") + e.what(), exit_code::internal);
-    }
+        const auto done = quant_tool::parse_arguments(app, argc, argv, "networks --help");
+        return done ? *done : run(o);
+    });
 }

@@ -3,10 +3,9 @@
 // docs/tool.md is the page for users, docs/file-format.md describes the files it writes.
 
 #include "commands.hpp"
-#include "io/atomic_file.hpp"
 #include "names.hpp"
+#include "run_program.hpp"
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -34,6 +33,8 @@ template <class Enum, std::size_t N> CLI::CheckedTransformer choice(const name_t
 }
 
 [[noreturn]] void contradiction(const std::string& text) { throw error(exit_code::usage, {}, text); }
+
+const CLI::Range sample_counts(std::size_t{1}, std::size_t{1} << 40);
 
 void add_common(CLI::App& app, common_options& options) {
     app.add_flag("--json", options.json, "Results as one JSON document on stdout");
@@ -162,7 +163,7 @@ struct command_line {
             ->group(network);
         add_preprocess(*c, o.calibrate_preprocess)->group(network);
         c->add_option("--samples", o.calibrate_samples, "Only the first so many of them (default: all)")
-            ->check(CLI::PositiveNumber)
+            ->check(sample_counts)
             ->group(network);
         c->add_option("--resume", o.resume,
                       "Keep what calibration has seen in this .safetensors file, and go on from it if it exists")
@@ -274,7 +275,7 @@ struct command_line {
             ->group(networks);
         add_preprocess(*compare_app, o.preprocess)->group(networks);
         compare_app->add_option("--samples", o.samples, "How many of the inputs, the first ones")
-            ->check(CLI::PositiveNumber)
+            ->check(sample_counts)
             ->capture_default_str()
             ->group(networks);
         compare_app->footer("Examples:\n"
@@ -311,7 +312,7 @@ struct command_line {
         evaluate_app->add_option("--against", o.against,
                                  "A second model on the same images: who is right where, and the exact sign test");
         evaluate_app->add_option("--samples", o.samples, "Only the first so many images (default: all)")
-            ->check(CLI::PositiveNumber);
+            ->check(sample_counts);
         evaluate_app->add_option("--batch", o.batch, "Images at a time per thread")
             ->check(CLI::Range(1, 4096))
             ->capture_default_str();
@@ -351,6 +352,9 @@ struct command_line {
             if (given(option) && !o.input.ends_with(".onnx")) {
                 contradiction(std::string(option) + " is for ONNX models");
             }
+        }
+        if (o.output.ends_with(".onnx") && !o.input.ends_with(".onnx")) {
+            contradiction("'" + printable(o.output) + "': only an ONNX model becomes an ONNX model");
         }
         if (o.activations != 0 && o.calibrate.empty()) {
             contradiction("--activations needs samples to calibrate on: --calibrate is missing");
@@ -470,26 +474,10 @@ private:
 } // namespace
 
 int main(int argc, char** argv) {
-    const auto fail = [](const std::string& line, exit_code code) {
-        std::cout.flush();
-        std::cerr << "quant: " << line << '\n';
-        return static_cast<int>(code);
-    };
-    install_cleanup_on_signals();
-    try {
+    return run_program("quant", [&] {
         command_line line;
-        try {
-            line.app.parse(argc, argv);
-        } catch (const CLI::CallForVersion& e) {
-            std::cout << e.what() << '\n'; // some versions of CLI11 print no end of line
-            return 0;
-        } catch (const CLI::ParseError& e) {
-            if (e.get_exit_code() == 0) {
-                return line.app.exit(e);
-            } // --help, --version
-            auto text = std::string(e.what());
-            text = text.substr(0, text.find('\n'));
-            return fail(text + " (quant --help, quant SUBCOMMAND --help)", exit_code::usage);
+        if (const auto done = parse_arguments(line.app, argc, argv, "quant --help, quant SUBCOMMAND --help")) {
+            return *done;
         }
         const auto command = quoted(std::span(argv, static_cast<std::size_t>(argc)));
         if (line.inspect_app->parsed()) {
@@ -513,11 +501,5 @@ int main(int argc, char** argv) {
             evaluate(line.evaluate);
         }
         return 0;
-    } catch (const error& e) {
-        return fail(e.what(), e.code());
-    } catch (const std::bad_alloc&) {
-        return fail("out of memory", exit_code::internal);
-    } catch (const std::exception& e) {
-        return fail(std::string("internal error: ") + e.what(), exit_code::internal);
-    }
+    });
 }
