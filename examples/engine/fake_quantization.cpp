@@ -15,16 +15,7 @@ namespace engine {
 namespace {
 
 using quant::tensor_statistics;
-
-void require(quant::status s, const layer& l) {
-    if (!s)
-        throw quant_tool::error(quant_tool::exit_code::data, {},
-                                "layer '" + quant_tool::printable(l.name) + "': " + quant_tool::text_of(s));
-}
-template <class T> T require(quant::result<T> r, const layer& l) {
-    require(r.status(), l);
-    return *std::move(r);
-}
+using quant_tool::require;
 
 /// [outer, channels, inner]: one channel holds everything where there is one value per channel.
 template <class Data> auto channels_of(Data& data, const std::vector<std::size_t>& shape) {
@@ -38,7 +29,7 @@ std::vector<std::uint8_t> widths_for(const std::vector<tensor_statistics>& chann
                                      const layer& l) {
     std::vector<std::uint8_t> widths(channels.size(), static_cast<std::uint8_t>(bits));
     if (allocate && bits <= 4 && channels.size() > 1)
-        (void)require(quant::paper_bits(channels, widths, {.average_bits = static_cast<double>(bits)}), l);
+        (void)require(quant::paper_bits(channels, widths, {.average_bits = static_cast<double>(bits)}), l.name);
     return widths;
 }
 
@@ -121,9 +112,9 @@ void fake_quantized::round_weights() {
         std::vector<std::uint8_t> widths(chosen);
         std::transform(widths.begin(), widths.end(), widths.begin(), at_least_one);
         const auto scheme = quant::uint8 | quant::per_axis(0) | quant::mapping::affine | quant::bits(widths);
-        const auto codes = settings_.correct_bias ? require(quant::quantize(w, scheme | quant::bias_corrected), *l)
-                                                  : require(quant::quantize(w, scheme), *l);
-        require(quant::dequantize(codes, l->weight.data), *l);
+        const auto codes = settings_.correct_bias ? require(quant::quantize(w, scheme | quant::bias_corrected), l->name)
+                                                  : require(quant::quantize(w, scheme), l->name);
+        require(quant::dequantize(codes, l->weight.data), l->name);
         for (std::size_t c = 0; c < channels; ++c) {
             bits_of_all += static_cast<double>(chosen[c]) * static_cast<double>(size);
             if (chosen[c] != 0) continue;
@@ -159,7 +150,7 @@ std::vector<tensor_statistics> fake_quantized::measure(const rounding_point& how
 }
 
 void fake_quantized::calibrate(const graph& original) {
-    const labelled_set& set = *settings_.calibration;
+    const evaluation::labelled_set& set = *settings_.calibration;
     const std::size_t samples = std::min(settings_.calibration_samples, set.size);
     for (std::size_t i = 0; i < samples; ++i)
         (void)run(original, set.batch(i, 1), [&](const layer& l, const tensor& y) {
@@ -187,7 +178,7 @@ void fake_quantized::calibrate(const graph& original) {
 void fake_quantized::round(const rounding_point& how, const layer& l, tensor& output) const {
     const auto y = channels_of(output.data, output.shape);
     const auto channels = how.fixed.empty() ? measure(how, output) : how.fixed;
-    if (channels.size() != y.extent(1)) require({quant::errc::shape_mismatch, "calibration"}, l);
+    if (channels.size() != y.extent(1)) require(quant::status{quant::errc::shape_mismatch, "calibration"}, l.name);
     const auto widths = widths_for(channels, how.bits, settings_.allocate_activations && how.studied, l);
     std::vector<quant::affine_params> params;
     std::vector<double> lowest;
@@ -197,12 +188,12 @@ void fake_quantized::round(const rounding_point& how, const layer& l, tensor& ou
                                 how.fused ? std::max(channels[c].max, 0.0) : channels[c].max};
         if (settings_.clip_activations && how.studied)
             range = require(
-                quant::aciq(quant::prior::laplace, quant::aciq_mode::paper).clip_affine(channels[c], format), l);
+                quant::aciq(quant::prior::laplace, quant::aciq_mode::paper).clip_affine(channels[c], format), l.name);
         range.hi = std::min(range.hi, how.high);
-        params.push_back(require(quant::choose_params(range, format, quant::mapping::affine), l));
+        params.push_back(require(quant::choose_params(range, format, quant::mapping::affine), l.name));
         lowest.push_back(range.lo);
     }
-    require(quant::fake_quant(y, y, params, quant::per_axis(1)), l);
+    require(quant::fake_quant(y, y, params, quant::per_axis(1)), l.name);
     for (std::size_t c = 0; c < channels.size(); ++c) {
         if (widths[c] != 0) continue;
         for (std::size_t n = 0; n < y.extent(0); ++n)
@@ -214,12 +205,6 @@ tensor fake_quantized::operator()(const tensor& batch) const {
     return run(net_, batch, [&](const layer& l, tensor& y) {
         if (points_[l.output].bits != 0) round(points_[l.output], l, y);
     });
-}
-
-accuracy evaluate(const graph& net, const fake_settings& settings, const labelled_set& set,
-                  const evaluation_options& options) {
-    const fake_quantized q(net, settings);
-    return evaluate([&](const tensor& batch) { return q(batch); }, set, options);
 }
 
 } // namespace engine

@@ -7,7 +7,8 @@
 // is the harder setting.
 //
 //   engine::fake_settings s = engine::settings_of(engine::method::all, 4, 4);
-//   const engine::accuracy a = engine::evaluate(net, s, images, {.batch = 100, .shuffled = true});
+//   const engine::fake_quantized q(net, s);
+//   const evaluation::accuracy a = evaluation::evaluate(q, images, {.batch = 100, .shuffled = true});
 //
 // What is rounded, and to how many bits:
 //   weights       per output channel, affine, the whole range kept; biases stay float
@@ -17,9 +18,9 @@
 //   not at all    the input, sums, what comes out of a ReLU
 // One thing differs from the authors' code: a range without 0 is widened to hold it.
 
-#include "dataset.hpp"
-#include "evaluation.hpp"
 #include "graph.hpp"
+
+#include "../evaluation/dataset.hpp"
 
 #include <quant/calibrate/statistics_summary.hpp>
 
@@ -61,7 +62,7 @@ struct fake_settings {
     bool fuse_relu = true;         ///< false: every range is signed, whether a ReLU follows or not
     /// Ranges from these samples, one at a time, their statistics averaged. Null: from the very batch that is evaluated, as in the
     /// authors' headline figures; then the batch's size and order are part of the setting (theirs: 512, random).
-    const labelled_set* calibration = nullptr;
+    const evaluation::labelled_set* calibration = nullptr;
     std::size_t calibration_samples = 32;
 };
 fake_settings settings_of(method m, unsigned weight_bits, unsigned activation_bits);
@@ -97,8 +98,5 @@ private:
     std::vector<rounding_point> points_; ///< by output value
     double weight_bits_ = 32.0;
 };
-
-accuracy evaluate(const graph& net, const fake_settings& settings, const labelled_set& set,
-                  const evaluation_options& options = {});
 
 } // namespace engine

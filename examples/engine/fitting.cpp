@@ -148,29 +148,16 @@ using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 using vector = Eigen::VectorXd;
 using nn::index;
 
-/// The inputs of a layer's outputs, one column per sample and position, of one group: [depth, positions].
-void unfold(const layer& l, const tensor& x, std::size_t sample, std::size_t group, const tensor& y, float* columns,
-            std::size_t stride) {
+/// The inputs of a layer's outputs, one column per position, of one group and sample: [depth, positions].
+void unfold_sample(const layer& l, const tensor& x, std::size_t sample, std::size_t group, const tensor& y,
+                   float* columns, std::size_t stride) {
     if (l.kind == operation::gemm) {
         for (std::size_t i = 0; i < x.sample_size(); ++i) columns[i * stride] = x.sample(sample)[i];
         return;
     }
-    const std::size_t rows = x.shape[2], width = x.shape[3], inputs = l.weight.shape[1];
-    const std::size_t out_rows = y.shape[2], out_columns = y.shape[3];
-    for (std::size_t c = 0; c < inputs; ++c) {
-        const float* plane = &x.sample(sample)[(group * inputs + c) * rows * width];
-        for (std::size_t i = 0; i < l.kernel[0]; ++i)
-            for (std::size_t j = 0; j < l.kernel[1]; ++j, columns += stride)
-                for (std::size_t r = 0; r < out_rows; ++r) {
-                    // Below 0 these wrap around, and are as little on the input as those beyond its end.
-                    const std::size_t row = r * l.strides[0] + i * l.dilations[0] - l.pads[0];
-                    for (std::size_t q = 0; q < out_columns; ++q) {
-                        const std::size_t column = q * l.strides[1] + j * l.dilations[1] - l.pads[1];
-                        columns[r * out_columns + q] =
-                            row < rows && column < width ? plane[row * width + column] : 0.0f;
-                    }
-                }
-    }
+    const std::size_t inputs = l.weight.shape[1], plane = x.shape[2] * x.shape[3];
+    unfold(l, x.sample(sample).subspan(group * inputs * plane, inputs * plane), {inputs, x.shape[2], x.shape[3]},
+           {y.shape[2], y.shape[3]}, columns, stride);
 }
 
 /// Means over samples and positions: of a layer's inputs x and outputs y, and their covariances.
@@ -189,7 +176,7 @@ struct layer_moments {
             nn::matrix table(index(depth + 1 + rows), index(n)); // inputs, ones, outputs
             table.row(index(depth)).setOnes();
             for (std::size_t k = 0; k < n; k += positions) {
-                unfold(l, inputs, from + k / positions, group, outputs, table.data() + k, n);
+                unfold_sample(l, inputs, from + k / positions, group, outputs, table.data() + k, n);
                 const float* y_of = &outputs.sample(from + k / positions)[group * rows * positions];
                 for (std::size_t r = 0; r < rows; ++r)
                     std::copy_n(y_of + r * positions, positions, table.data() + (depth + 1 + r) * n + k);
@@ -302,27 +289,22 @@ fitted_network fit(graph net, integer_parameters parameters, const labelled_set&
         tensor y = run_layer(l, from);
         for (std::size_t g = 0; l.has_weight() && g < l.groups; ++g)
             fit_group(l, parameters.weights[i], g, {l, *from_codes[0], y, g}, how);
-        tensor z = run_layer(l, from_codes);
-        if (activation_behind(net, l) == nullptr) round(z, parameters.values[l.output], l.name);
+        coded[l.output] = run_layer(l, from_codes);
+        if (activation_behind(net, l) == nullptr) round(coded[l.output], parameters.values[l.output], l.name);
         for (const std::size_t v : l.inputs)
             if (--left[v] == 0) real[v] = coded[v] = {};
         real[l.output] = std::move(y);
-        coded[l.output] = std::move(z);
     }
     return {std::move(net), std::move(parameters)};
 }
 
-fitted_network fitted(const graph& net, const labelled_set& set, std::size_t samples, const integer_settings& settings,
-                      const fit_settings& how) {
-    observations seen = observe(net, set, samples);
-    graph equal = net;
-    if (how.equalization > 0.0) {
-        equal = equalized(std::move(equal), seen, how.equalization);
-        seen = observe(equal, set, samples);
-    }
+fitted_network fitted(const graph& net, const observations& seen, const labelled_set& set, std::size_t samples,
+                      const integer_settings& settings, const fit_settings& how) {
     integer_settings symmetric = settings;
     symmetric.affine_weights = symmetric.correct_bias = false;
-    integer_parameters parameters = choose_parameters(equal, seen, symmetric);
+    if (how.equalization == 0.0) return fit(net, choose_parameters(net, seen, symmetric), set, samples, how);
+    graph equal = equalized(net, seen, how.equalization);
+    integer_parameters parameters = choose_parameters(equal, observe(equal, set, samples), symmetric);
     return fit(std::move(equal), std::move(parameters), set, samples, how);
 }
 

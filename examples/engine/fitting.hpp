@@ -3,7 +3,8 @@
 
 // What brings an integer network near the float one without training and without labels: a few dozen samples, run through both.
 //
-//   const engine::fitted_network best = engine::fitted(net, calibration, 64, {.weight_bits = 4, .activation_bits = 4});
+//   const auto seen = engine::observe(net, calibration, 64);
+//   const engine::fitted_network best = engine::fitted(net, seen, calibration, 64, {.weight_bits = 4});
 //   const engine::integer_network q(best.net, best.parameters);
 //
 // Three steps, each of use alone:
@@ -15,7 +16,6 @@
 //               network's inputs and the integer layer's on the codes it will see; then the codes, each making up for the ones
 //               before (quant/output_rounding.hpp). The biases take what the means are off (Nagel et al., section 4.2).
 
-#include "dataset.hpp"
 #include "integer.hpp"
 
 #include <cstddef>
@@ -40,8 +40,9 @@ struct fitted_network {
 /// The codes of weights anew: symmetric with a scale of their own per output channel, without corrections.
 fitted_network fit(graph net, integer_parameters parameters, const labelled_set& set, std::size_t samples,
                    const fit_settings& how = {});
-/// Everything: observe, equalized, choose_parameters and fit. Memory: all values that live at a time, of all samples, twice.
-fitted_network fitted(const graph& net, const labelled_set& set, std::size_t samples, const integer_settings& settings,
-                      const fit_settings& how = {});
+/// Everything: equalized, choose_parameters and fit. Memory: all values that live at a time, of all samples, twice.
+/// seen  of the network on these samples
+fitted_network fitted(const graph& net, const observations& seen, const labelled_set& set, std::size_t samples,
+                      const integer_settings& settings, const fit_settings& how = {});
 
 } // namespace engine

@@ -109,6 +109,11 @@ tensor run(const graph& g, const tensor& batch, const hook& after = {});
 /// One layer alone.
 tensor run_layer(const layer& l, std::span<const tensor* const> inputs);
 
+/// The inputs of every window of an image's channels [channels, rows, columns], zeros beyond its borders: for each channel and place of
+/// the kernel, one value per position of the output [out_rows, out_columns], `stride` apart from the next place's.
+void unfold(const layer& l, std::span<const float> x, std::array<std::size_t, 3> in, std::array<std::size_t, 2> out,
+            float* columns, std::size_t stride);
+
 /// The extents of a layer's output. Throws where the inputs do not fit the layer.
 std::vector<std::size_t> output_shape(const layer& l, std::span<const std::vector<std::size_t>> inputs);
 

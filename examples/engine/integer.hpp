@@ -6,13 +6,14 @@
 //
 //   const auto seen = engine::observe(net, calibration, 64);
 //   const engine::integer_network q(net, engine::choose_parameters(net, seen, {.weight_bits = 4}));
-//   const engine::accuracy a = engine::evaluate(q, images);
+//   const evaluation::accuracy a = evaluation::evaluate(q, images);
 //
 // Where it is harder than fake_quantization.hpp: activations have one range per tensor, sums behind residual connections and pooled
 // means are codes again, biases are integers.
 
-#include "dataset.hpp"
 #include "graph.hpp"
+
+#include "../evaluation/dataset.hpp"
 
 #include <quant/calibrate/histogram.hpp>
 #include <quant/calibrate/statistics_summary.hpp>
@@ -28,6 +29,8 @@
 #include <vector>
 
 namespace engine {
+
+using evaluation::labelled_set;
 
 /// The ReLU or Clip that a layer's output goes to and nothing else does: the clamp behind the layer's sums replaces it. Or null.
 const layer* activation_behind(const graph& net, const layer& l);

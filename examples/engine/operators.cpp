@@ -91,28 +91,6 @@ void convolve_plane(const layer& l, std::span<const float> x, plane in, const fl
     }
 }
 
-/// The inputs of every window as columns: [channels * kernel, positions].
-void unfold(const layer& l, std::span<const float> x, std::size_t channels, plane in, plane out,
-            std::vector<float>& columns) {
-    const std::size_t positions = out.rows * out.columns;
-    columns.assign(channels * l.kernel[0] * l.kernel[1] * positions, 0.0f);
-    float* y = columns.data();
-    for (std::size_t c = 0; c < channels; ++c)
-        for (std::size_t i = 0; i < l.kernel[0]; ++i)
-            for (std::size_t j = 0; j < l.kernel[1]; ++j, y += positions) {
-                const auto [top, bottom] = inside(i * l.dilations[0], l.strides[0], l.pads[0], in.rows, out.rows);
-                const auto [left, right] = inside(j * l.dilations[1], l.strides[1], l.pads[1], in.columns, out.columns);
-                if (left == right) continue;
-                const std::size_t column = left * l.strides[1] + j * l.dilations[1] - l.pads[1];
-                for (std::size_t r = top; r < bottom; ++r) {
-                    const std::size_t row = r * l.strides[0] + i * l.dilations[0] - l.pads[0];
-                    const float* from = &x[(c * in.rows + row) * in.columns + column];
-                    float* to = y + r * out.columns + left;
-                    for (std::size_t k = 0; k < right - left; ++k) to[k] = from[k * l.strides[1]];
-                }
-            }
-}
-
 void convolve(const layer& l, const tensor& x, tensor& y) {
     const plane in{x.shape[2], x.shape[3]}, out{y.shape[2], y.shape[3]};
     const std::size_t outputs = y.shape[1] / l.groups, inputs = l.weight.shape[1], positions = out.rows * out.columns;
@@ -132,7 +110,10 @@ void convolve(const layer& l, const tensor& x, tensor& y) {
                     convolve_plane(l, from, in, &weights[o * taps], to.subspan(o * positions, positions), out);
                 continue;
             }
-            if (!as_it_is) unfold(l, from, inputs, in, out, columns);
+            if (!as_it_is) {
+                columns.resize(taps * positions);
+                unfold(l, from, {inputs, in.rows, in.columns}, {out.rows, out.columns}, columns.data(), positions);
+            }
             const std::span<const float> right = as_it_is ? from : std::span<const float>(columns);
             nn::as_matrix(to, outputs, positions).noalias() +=
                 nn::as_matrix(weights, outputs, taps) * nn::as_matrix(right, taps, positions);
@@ -312,6 +293,26 @@ tensor compute(const layer& l, std::span<const tensor* const> inputs) {
 }
 
 } // namespace
+
+void unfold(const layer& l, std::span<const float> x, std::array<std::size_t, 3> in, std::array<std::size_t, 2> out,
+            float* columns, std::size_t stride) {
+    const auto [channels, rows, width] = in;
+    for (std::size_t c = 0; c < channels; ++c)
+        for (std::size_t i = 0; i < l.kernel[0]; ++i)
+            for (std::size_t j = 0; j < l.kernel[1]; ++j, columns += stride) {
+                const auto [top, bottom] = inside(i * l.dilations[0], l.strides[0], l.pads[0], rows, out[0]);
+                const auto [left, right] = inside(j * l.dilations[1], l.strides[1], l.pads[1], width, out[1]);
+                std::fill_n(columns, out[0] * out[1], 0.0f);
+                if (left == right) continue;
+                const std::size_t column = left * l.strides[1] + j * l.dilations[1] - l.pads[1];
+                for (std::size_t r = top; r < bottom; ++r) {
+                    const std::size_t row = r * l.strides[0] + i * l.dilations[0] - l.pads[0];
+                    const float* from = &x[(c * rows + row) * width + column];
+                    float* to = columns + r * out[1] + left;
+                    for (std::size_t k = 0; k < right - left; ++k) to[k] = from[k * l.strides[1]];
+                }
+            }
+}
 
 std::vector<std::size_t> output_shape(const layer& l, std::span<const extents> inputs) {
     const extents& x = inputs[0];

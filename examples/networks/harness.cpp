@@ -32,17 +32,17 @@ constexpr double no_goal = std::numeric_limits<double>::infinity();
 constexpr std::array<subject, 6> all_subjects{
     {{"lenet", "LeNet", "mnist/lenet_mnist.onnx", "mnist/test1500-images-idx3-ubyte.gz",
       "mnist/test1500-labels-idx1-ubyte.gz", "mnist/train10k-images-idx3-ubyte.gz",
-      "mnist/train10k-labels-idx1-ubyte.gz", engine::by_256, 256, 1500, 1478, 0, no_goal},
+      "mnist/train10k-labels-idx1-ubyte.gz", evaluation::by_256, 256, 1500, 1478, 0, no_goal},
      {"kws_ds_cnn", "Keyword DS-CNN", "kws/kws_ds_cnn.onnx", "kws/mfcc.npy", "kws/labels.npy", nullptr, nullptr,
-      engine::raw, 100, 500, 456, 0, no_goal},
+      evaluation::raw, 100, 500, 456, 0, no_goal},
      {"resnet8", "ResNet-8", "cifar10/resnet8_cifar10.onnx", "cifar10/test_jpeg_2500.bin", "",
-      "cifar10/train_lossless_2000.bin", "", engine::raw, 256, 2500, 1853, 0, 2.7},
+      "cifar10/train_lossless_2000.bin", "", evaluation::raw, 256, 2500, 1853, 0, 2.7},
      {"resnet20", "ResNet-20", "cifar10/resnet20_cifar10.onnx", "cifar10/test_jpeg_2500.bin", "",
-      "cifar10/train_lossless_2000.bin", "", engine::imagenet, 256, 2500, 2028, 0, 2.7},
+      "cifar10/train_lossless_2000.bin", "", evaluation::imagenet, 256, 2500, 2028, 0, 2.7},
      {"squeezenet1_1", "SqueezeNet 1.1", "imagenet/squeezenet1_1.onnx", "imagenet/images", "imagenet/labels.csv",
-      nullptr, nullptr, engine::imagenet, 64, 500, 298, 408, 2.7},
+      nullptr, nullptr, evaluation::imagenet, 64, 500, 298, 408, 2.7},
      {"mobilenet_v2", "MobileNet v2", "imagenet/mobilenet_v2_1.0_224.onnx", "imagenet/images", "imagenet/labels.csv",
-      nullptr, nullptr, engine::imagenet, 64, 500, 412, 481, 6.0}}};
+      nullptr, nullptr, evaluation::imagenet, 64, 500, 412, 481, 6.0}}};
 
 double decibel(double signal, double noise) { return 10.0 * std::log10(signal / noise); }
 
@@ -61,13 +61,13 @@ engine::method method_named(const std::string& name) {
     throw error(exit_code::internal, {}, "no method '" + name + "'");
 }
 
-engine::labelled_set open(const subject& s, const std::string& data, const engine::graph& net, bool calibration,
-                          unsigned threads) {
+evaluation::labelled_set open(const subject& s, const std::string& data, const engine::graph& net, bool calibration,
+                              unsigned threads) {
     const std::string folder = data + "/";
     const char* const samples = calibration ? s.calibration : s.samples;
     const std::string labels = calibration ? s.calibration_labels : s.labels;
-    return engine::open_set(folder + samples, labels.empty() ? labels : folder + labels, net.shapes[net.input].back(),
-                            s.how, threads);
+    return evaluation::open_set(folder + samples, labels.empty() ? labels : folder + labels,
+                                net.shapes[net.input].back(), s.how, threads);
 }
 
 /// Mean width of the weights' codes.
@@ -144,8 +144,8 @@ std::vector<key> plan(const subject& s, const run_options& o) {
     return all;
 }
 
-engine::labelled_set in_memory(const engine::labelled_set& set, std::size_t most, unsigned threads) {
-    engine::labelled_set out = set;
+evaluation::labelled_set in_memory(const evaluation::labelled_set& set, std::size_t most, unsigned threads) {
+    evaluation::labelled_set out = set;
     out.size = std::min(most, set.size);
     out.labels.resize(out.size);
     const std::size_t size = tensor::count(set.sample_shape);
@@ -174,13 +174,13 @@ void bench::check_reference(const row& r) const {
 }
 
 row bench::run(const key& k, const std::function<void(std::size_t)>& progress) {
-    engine::evaluation_options how{.threads = options_.threads, .most = k.samples, .progress = progress};
+    evaluation::evaluation_options how{.threads = options_.threads, .most = k.samples, .progress = progress};
     const auto start = std::chrono::steady_clock::now();
     const auto seconds = [&] {
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     };
     if (k.setting == setting::reference) {
-        const engine::accuracy a = engine::evaluate(net_, test_, how);
+        const evaluation::accuracy a = evaluation::evaluate(net_, test_, how);
         return make_row(k, a, 32.0, seconds());
     }
     if (k.setting == setting::authors) {
@@ -189,7 +189,7 @@ row bench::run(const key& k, const std::function<void(std::size_t)>& progress) {
         how.batch = batch_of_ranges;
         how.shuffled = true;
         const engine::fake_quantized q(net_, s);
-        const engine::accuracy a = engine::evaluate([&](const tensor& x) { return q(x); }, test_, how);
+        const evaluation::accuracy a = evaluation::evaluate([&](const tensor& x) { return q(x); }, test_, how);
         return make_row(k, a, q.weight_bits(), seconds());
     }
     how.batch = batch_of_integers;
@@ -203,23 +203,21 @@ const engine::observations& bench::observed() {
     return *observed_;
 }
 
-row bench::run_own(const key& k, const engine::evaluation_options& how) {
+row bench::run_own(const key& k, const evaluation::evaluation_options& how) {
     engine::integer_settings s = own_settings(k.method, k.weight_bits, k.activation_bits, k.exempt);
-    if (k.method == clipped) return run_integers(k, s, how);
+    if (k.method == clipped) return run_integers(k, net_, engine::choose_parameters(net_, observed(), s), how);
     if (k.method != fitted) {
         if (layers_.empty()) layers_ = measure_layers();
         std::size_t next = 0;
         for (const engine::layer& l : net_.layers)
             s.bits_by_layer.push_back(l.has_weight() ? layers_[next++].width : k.weight_bits);
     }
-    const engine::fitted_network best = engine::fitted(net_, calibration_, calibration_.size, s);
-    const engine::integer_network q(best.net, best.parameters);
-    const engine::accuracy a = engine::evaluate([&](const tensor& x) { return q(x); }, test_, how);
-    return make_row(k, a, mean_bits(best.parameters), 0.0);
+    const engine::fitted_network best = engine::fitted(net_, observed(), calibration_, calibration_.size, s);
+    return run_integers(k, best.net, best.parameters, how);
 }
 
 /// The paper's method: weights affine and never clipped.
-row bench::run_paper(const key& k, const engine::evaluation_options& how) {
+row bench::run_paper(const key& k, const evaluation::evaluation_options& how) {
     const engine::fake_settings paper = engine::settings_of(method_named(k.method), k.weight_bits, k.activation_bits);
     const engine::integer_settings s{.weight_bits = k.weight_bits,
                                      .activation_bits = k.activation_bits,
@@ -228,13 +226,13 @@ row bench::run_paper(const key& k, const engine::evaluation_options& how) {
                                          paper.clip_activations ? engine::clipping::aciq_paper : engine::clipping::none,
                                      .correct_bias = paper.correct_bias,
                                      .exempt = k.exempt};
-    return run_integers(k, s, how);
+    return run_integers(k, net_, engine::choose_parameters(net_, observed(), s), how);
 }
 
-row bench::run_integers(const key& k, const engine::integer_settings& s, const engine::evaluation_options& how) {
-    const engine::integer_parameters parameters = engine::choose_parameters(net_, observed(), s);
-    const engine::integer_network q(net_, parameters);
-    const engine::accuracy a = engine::evaluate([&](const tensor& x) { return q(x); }, test_, how);
+row bench::run_integers(const key& k, const engine::graph& net, const engine::integer_parameters& parameters,
+                        const evaluation::evaluation_options& how) const {
+    const engine::integer_network q(net, parameters);
+    const evaluation::accuracy a = evaluation::evaluate([&](const tensor& x) { return q(x); }, test_, how);
     return make_row(k, a, mean_bits(parameters), 0.0);
 }
 

@@ -5,9 +5,9 @@
 
 #include "results.hpp"
 
-#include "../engine/dataset.hpp"
 #include "../engine/graph.hpp"
 #include "../engine/integer.hpp"
+#include "../evaluation/dataset.hpp"
 
 #include <cstddef>
 #include <functional>
@@ -26,7 +26,7 @@ struct subject {
     const char* model;
     const char *samples, *labels;
     const char *calibration, *calibration_labels; ///< null: the first of the samples
-    engine::preprocessing how;
+    evaluation::preprocessing how;
     std::size_t calibrated; ///< samples
     std::size_t size, top1, top5;
     double gap_4w4a; ///< points that 4W4A may lose; infinite: no goal
@@ -59,25 +59,26 @@ public:
     std::vector<layer_row> measure_layers();
     void use_layers(std::vector<layer_row> known) { layers_ = std::move(known); }
 
-    const engine::labelled_set& test() const { return test_; }
-    const engine::labelled_set& calibration() const { return calibration_; }
+    const evaluation::labelled_set& test() const { return test_; }
+    const evaluation::labelled_set& calibration() const { return calibration_; }
 
 private:
     const engine::observations& observed();
-    row run_own(const key& k, const engine::evaluation_options& how);
-    row run_paper(const key& k, const engine::evaluation_options& how);
-    row run_integers(const key& k, const engine::integer_settings& s, const engine::evaluation_options& how);
+    row run_own(const key& k, const evaluation::evaluation_options& how);
+    row run_paper(const key& k, const evaluation::evaluation_options& how);
+    row run_integers(const key& k, const engine::graph& net, const engine::integer_parameters& parameters,
+                     const evaluation::evaluation_options& how) const;
 
     const subject& subject_;
     run_options options_;
     engine::graph net_;
-    engine::labelled_set test_, calibration_;
+    evaluation::labelled_set test_, calibration_;
     std::optional<engine::observations> observed_;
     std::vector<layer_row> layers_;
 };
 
 /// The samples with everything read, so that images are decoded once.
-engine::labelled_set in_memory(const engine::labelled_set& set, std::size_t most, unsigned threads);
+evaluation::labelled_set in_memory(const evaluation::labelled_set& set, std::size_t most, unsigned threads);
 
 /// Methods of the library's own, each with the steps of those before it.
 inline constexpr const char* clipped = "least squared error + bias correction";

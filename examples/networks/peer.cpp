@@ -20,7 +20,7 @@ using quant_tool::error;
 using quant_tool::exit_code;
 namespace fs = std::filesystem;
 
-void write_samples(const fs::path& path, const engine::labelled_set& set, std::size_t n) {
+void write_samples(const fs::path& path, const evaluation::labelled_set& set, std::size_t n) {
     engine::tensor all = set.batch(0, n);
     quant_tool::tensor_file file;
     file.tensors.push_back(quant_tool::make_tensor("samples", quant_tool::dtype::f32,
@@ -82,10 +82,11 @@ peer_results run_peer(std::span<const key> rows, const bench& b, const std::stri
             out.rows.push_back(refused(rows[i], result["error"].get<std::string>()));
             continue;
         }
-        engine::labelled_set outputs = engine::npy((scratch.path / result["outputs"].get<std::string>()).string(), {});
+        evaluation::labelled_set outputs =
+            evaluation::npy((scratch.path / result["outputs"].get<std::string>()).string(), {});
         outputs.labels.assign(b.test().labels.begin(),
                               b.test().labels.begin() + static_cast<std::ptrdiff_t>(rows[i].samples));
-        const auto answers = engine::evaluate([](const engine::tensor& x) { return x; }, outputs);
+        const auto answers = evaluation::evaluate([](const engine::tensor& x) { return x; }, outputs);
         out.rows.push_back(make_row(rows[i], answers, result["mean_weight_bits"], result["seconds"]));
     }
     return out;

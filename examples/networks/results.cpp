@@ -80,7 +80,7 @@ template <class F> void read_lines(const std::string& path, std::string_view hea
 
 } // namespace
 
-row make_row(const key& k, const engine::accuracy& a, double mean_weight_bits, double seconds) {
+row make_row(const key& k, const evaluation::accuracy& a, double mean_weight_bits, double seconds) {
     return {k, mean_weight_bits, a.top1, a.top5, seconds, {}, a.right};
 }
 row refused(const key& k, std::string_view why) { return {k, 0.0, 0, 0, 0.0, cell_of(why), {}}; }
@@ -95,16 +95,10 @@ row without_first(row r, std::size_t n) {
 }
 
 difference compare(const row& first, const row& second) {
-    difference d;
-    const std::size_t n = std::min(first.right.size(), second.right.size());
-    for (std::size_t s = 0; s < n; ++s) {
-        d.lost += first.right[s] > second.right[s];
-        d.gained += first.right[s] < second.right[s];
-    }
-    if (n != 0)
-        d.points = 100.0 * (static_cast<double>(d.lost) - static_cast<double>(d.gained)) / static_cast<double>(n);
-    d.p = engine::sign_test(d.lost, d.gained);
-    return d;
+    const auto [lost, gained, changed, p] = evaluation::compare(first.right, second.right);
+    const auto n = static_cast<double>(std::min(first.right.size(), second.right.size()));
+    const double points = n == 0.0 ? 0.0 : 100.0 * (static_cast<double>(lost) - static_cast<double>(gained)) / n;
+    return {lost, gained, points, p};
 }
 
 store::store(const std::filesystem::path& folder)
@@ -144,7 +138,7 @@ void store::add(row r) {
     rows_.push_back(std::move(r));
     std::string text = std::string(rows_header) + "\n";
     for (const row& one : rows_) {
-        const auto [low, high] = engine::confidence_interval(one.top1, one.samples);
+        const auto [low, high] = evaluation::confidence_interval(one.top1, one.samples);
         difference d;
         for (const row& other : rows_)
             if (other.network == one.network && other.setting == setting::reference) d = compare(other, one);

@@ -3,7 +3,7 @@
 
 // The rows of the tables, and the file that keeps them: written whole after every row, read again by the next run.
 
-#include "../engine/evaluation.hpp"
+#include "../evaluation/evaluation.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -45,7 +45,7 @@ struct row : key {
     double percent() const { return 100.0 * static_cast<double>(top1) / static_cast<double>(samples); }
 };
 
-row make_row(const key& k, const engine::accuracy& a, double mean_weight_bits, double seconds);
+row make_row(const key& k, const evaluation::accuracy& a, double mean_weight_bits, double seconds);
 row refused(const key& k, std::string_view why);
 
 /// The row without its first n samples: those that calibrated.

@@ -161,7 +161,7 @@ std::string summary(std::span<const chapter> chapters) {
 } // namespace
 
 std::string accuracy_text(const row& r, const row* reference) {
-    const auto [low, high] = engine::confidence_interval(r.top1, r.samples);
+    const auto [low, high] = evaluation::confidence_interval(r.top1, r.samples);
     const bool differs = reference != nullptr && compare(*reference, r).p < 0.05;
     return formatted("%.1f (%.1f-%.1f)%s", r.percent(), low, high, differs ? "\\*" : "");
 }

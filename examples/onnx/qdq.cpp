@@ -465,8 +465,8 @@ void quantize_activations(model& model, const std::map<std::string, quant::affin
         made_by[*place].push_back(name);
     }
     std::int64_t version = 13;
-    std::map<std::size_t, std::vector<onnx::NodeProto>>
-        to_insert; // after all readers are rewired: until then nodes keep their numbers
+    // Inserted after all readers are rewired: until then nodes keep their numbers.
+    std::map<std::size_t, std::vector<onnx::NodeProto>> to_insert;
     for (const auto& [place, made_here] : made_by) {
         auto& added = to_insert[place];
         for (const auto& name : made_here) {

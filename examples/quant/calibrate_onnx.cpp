@@ -72,7 +72,7 @@ quant::result<quant::clip_range> range_of(const quant::histogram_observer<2048>&
 }
 
 /// A batch per thread at a time, merged in their order: the same result for any number of threads, in one go or in several.
-std::vector<observed_value> observe(const engine::graph& net, const engine::labelled_set& set, std::size_t samples,
+std::vector<observed_value> observe(const engine::graph& net, const evaluation::labelled_set& set, std::size_t samples,
                                     const quantize_command& o, const calibration_file* kept) {
     constexpr std::size_t batch = 8;
     using clock = std::chrono::steady_clock;

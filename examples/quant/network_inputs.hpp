@@ -2,8 +2,8 @@
 #pragma once
 // The samples a network is run on.
 
-#include "../engine/dataset.hpp"
 #include "../engine/graph.hpp"
+#include "../evaluation/dataset.hpp"
 #include "report.hpp"
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace quant_tool {
 
 /// Refuses samples of another shape than the network takes.
-inline void check_inputs(const engine::graph& net, const engine::labelled_set& set, const std::string& inputs,
+inline void check_inputs(const engine::graph& net, const evaluation::labelled_set& set, const std::string& inputs,
                          const std::string& model = "the model") {
     const auto& shape = net.shapes[net.input];
     if (set.sample_shape.size() != shape.size() - 1 ||
@@ -23,11 +23,11 @@ inline void check_inputs(const engine::graph& net, const engine::labelled_set& s
 }
 
 /// Opens a set whose samples the network takes.
-[[nodiscard]] inline engine::labelled_set open_inputs(const engine::graph& net, const std::string& inputs,
-                                                      const std::string& labels, const std::string& preprocess,
-                                                      unsigned threads) {
-    auto set = engine::open_set(inputs, labels, net.shapes[net.input].back(), engine::preprocessing_named(preprocess),
-                                threads);
+[[nodiscard]] inline evaluation::labelled_set open_inputs(const engine::graph& net, const std::string& inputs,
+                                                          const std::string& labels, const std::string& preprocess,
+                                                          unsigned threads) {
+    auto set = evaluation::open_set(inputs, labels, net.shapes[net.input].back(),
+                                    evaluation::preprocessing_named(preprocess), threads);
     check_inputs(net, set, inputs);
     return set;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the tool does with a network instead of a list of tensors: how right it is, and where along it the noise arises.
 
-#include "../engine/evaluation.hpp"
+#include "../evaluation/evaluation.hpp"
 #include "../onnx/fold.hpp"
 #include "commands.hpp"
 #include "html_report.hpp"
@@ -17,7 +17,7 @@ namespace quant_tool {
 namespace {
 
 struct run_on_set {
-    engine::labelled_set set;
+    evaluation::labelled_set set;
     std::size_t samples = 0;
 };
 
@@ -34,7 +34,7 @@ run_on_set open_for(const engine::graph& net, const std::string& inputs, const s
     return out;
 }
 
-json rejected_json(const engine::labelled_set& set) {
+json rejected_json(const evaluation::labelled_set& set) {
     json out = json::array();
     for (const auto& r : set.rejected) {
         out.push_back({{"file", r.name}, {"cause", r.cause}});
@@ -42,7 +42,7 @@ json rejected_json(const engine::labelled_set& set) {
     return out;
 }
 
-void print_rejected(const engine::labelled_set& set) {
+void print_rejected(const evaluation::labelled_set& set) {
     if (!set.rejected.empty()) {
         std::cout << counted(set.rejected.size(), "image")
                   << (set.rejected.size() == 1 ? " does not decode and was left out:\n"
@@ -53,10 +53,10 @@ void print_rejected(const engine::labelled_set& set) {
     }
 }
 
-engine::accuracy evaluate_shown(const engine::graph& net, const run_on_set& on, const evaluate_command& options,
-                                const std::string& model) {
+evaluation::accuracy evaluate_shown(const engine::graph& net, const run_on_set& on, const evaluate_command& options,
+                                    const std::string& model) {
     progress shown("evaluating " + printable(model), on.samples, 0, options.quiet || options.json, "images");
-    return engine::evaluate(
+    return evaluation::evaluate(
         net, on.set,
         {.batch = options.batch, .threads = options.threads, .most = on.samples, .progress = [&](std::size_t n) {
              shown.done(0, n);
@@ -64,14 +64,14 @@ engine::accuracy evaluate_shown(const engine::graph& net, const run_on_set& on, 
 }
 
 json share_json(std::size_t right, std::size_t samples) {
-    const auto [low, high] = engine::confidence_interval(right, samples);
+    const auto [low, high] = evaluation::confidence_interval(right, samples);
     return {{"right", right},
             {"percent", 100.0 * static_cast<double>(right) / static_cast<double>(samples)},
             {"interval_95", {low, high}}};
 }
 
 std::string share_text(std::size_t right, std::size_t samples) {
-    const auto [low, high] = engine::confidence_interval(right, samples);
+    const auto [low, high] = evaluation::confidence_interval(right, samples);
     return number_text("%.2f %%", 100.0 * static_cast<double>(right) / static_cast<double>(samples)) +
            number_text(" (%.1f", low) + number_text("...%.1f)", high);
 }
@@ -91,8 +91,8 @@ quant_report::measure model_sizes(std::span<const std::string> models) {
     return out;
 }
 
-void report_evaluated(const evaluate_command& o, std::span<const std::pair<std::string, engine::accuracy>> results,
-                      const engine::paired_difference& difference, std::size_t rejected) {
+void report_evaluated(const evaluate_command& o, std::span<const std::pair<std::string, evaluation::accuracy>> results,
+                      const evaluation::paired_difference& difference, std::size_t rejected) {
     auto page = begin_report("Evaluated", o.images, o);
     page.row_name = "model";
     page.rows_title = "Models";
@@ -104,7 +104,7 @@ void report_evaluated(const evaluate_command& o, std::span<const std::pair<std::
         models.push_back(model);
         std::size_t m = 0;
         for (const auto right : {a.top1, a.top5}) {
-            const auto [low, high] = engine::confidence_interval(right, a.samples);
+            const auto [low, high] = evaluation::confidence_interval(right, a.samples);
             const double percent = 100.0 * static_cast<double>(right) / static_cast<double>(a.samples);
             page.measures[m++].readings.push_back({std::filesystem::path(model).filename().string(),
                                                    number_text("%.2f %%", percent), percent, low, high});
@@ -132,13 +132,13 @@ void report_evaluated(const evaluate_command& o, std::span<const std::pair<std::
 }
 
 /// `errors` in the network's order.
-void report_networks(const compare_command& o, std::span<const engine::layer_error> errors, std::size_t samples) {
+void report_networks(const compare_command& o, std::span<const evaluation::layer_error> errors, std::size_t samples) {
     auto page = begin_report("Compared", o.first + " and " + o.second, o);
     page.row_name = "value";
     page.rows_title = "Values along the network";
     page.columns = {{"operator", false}, {"SQNR dB"}};
     quant_report::chart sqnr{"SQNR along the network", "dB", {}};
-    const engine::layer_error* worst = nullptr;
+    const evaluation::layer_error* worst = nullptr;
     for (const auto& e : errors) {
         const double noise = e.noise == 0 ? HUGE_VAL : e.sqnr_db();
         page.rows.push_back({e.layer, {{std::string(engine::name_of(e.kind))}, decibel_cell(noise)}});
@@ -180,12 +180,12 @@ void evaluate(const evaluate_command& options) {
         }
     }
 
-    std::vector<std::pair<std::string, engine::accuracy>> results;
+    std::vector<std::pair<std::string, evaluation::accuracy>> results;
     results.emplace_back(options.model, evaluate_shown(net, on, options, options.model));
     if (other) {
         results.emplace_back(options.against, evaluate_shown(*other, on, options, options.against));
     }
-    const auto difference = engine::compare(results.front().second, results.back().second);
+    const auto difference = evaluation::compare(results.front().second, results.back().second);
     if (!options.report.empty()) {
         report_evaluated(options, results, difference, on.set.rejected.size());
     }
@@ -233,10 +233,10 @@ void compare_networks(const compare_command& options) {
     const engine::graph first = load_network(options.first), second = load_network(options.second);
     const auto on = open_for(first, options.inputs, {}, options.preprocess, options.samples, options.threads);
     check_inputs(second, on.set, options.inputs, options.second);
-    std::vector<engine::layer_error> errors;
+    std::vector<evaluation::layer_error> errors;
     {
         progress shown("comparing", on.samples, 0, options.quiet || options.json, "images");
-        errors = engine::compare_layers(
+        errors = evaluation::compare_layers(
             first, second, on.set,
             {.batch = 4, .threads = options.threads, .most = on.samples, .progress = [&](std::size_t n) {
                  shown.done(0, n);
@@ -249,7 +249,7 @@ void compare_networks(const compare_command& options) {
         report_networks(options, errors, on.samples);
     }
     // Worst first; not a number counts as worst, equal values keep the network's order.
-    const auto rank = [](const engine::layer_error& e) {
+    const auto rank = [](const evaluation::layer_error& e) {
         const double sqnr = e.sqnr_db();
         return std::isnan(sqnr) ? (e.noise == 0 ? HUGE_VAL : -HUGE_VAL) : sqnr;
     };

@@ -54,8 +54,8 @@ graph uneven_network() {
                       {1, 3, 8, 8});
 }
 
-engine::labelled_set noise(std::size_t n) {
-    engine::labelled_set set;
+evaluation::labelled_set noise(std::size_t n) {
+    evaluation::labelled_set set;
     set.size = n;
     set.sample_shape = {3, 8, 8};
     set.labels.assign(n, 0);
@@ -72,7 +72,7 @@ engine::labelled_set noise(std::size_t n) {
 
 TEST_CASE("an equalized network is the same function with equal channels") {
     const graph net = uneven_network();
-    const engine::labelled_set set = noise(40);
+    const evaluation::labelled_set set = noise(40);
     const auto before = engine::observe(net, set, 40);
     const graph equal = engine::equalized(net, before, 1.0);
     const engine::tensor x = set.batch(0, 40);
@@ -92,13 +92,13 @@ TEST_CASE("an equalized network is the same function with equal channels") {
 
 TEST_CASE("fitted networks are nearer to the float one") {
     const graph net = uneven_network();
-    const engine::labelled_set set = noise(300);
+    const evaluation::labelled_set set = noise(300);
     const engine::tensor x = set.batch(200, 100), real = engine::run(net, x); // not those of the calibration
+    const engine::observations seen = engine::observe(net, set, 200);
     for (const unsigned bits : {4U, 8U}) {
         const engine::integer_settings settings{.weight_bits = bits, .activation_bits = bits};
-        const engine::integer_network plain(net,
-                                            engine::choose_parameters(net, engine::observe(net, set, 200), settings));
-        const engine::fitted_network best = engine::fitted(net, set, 200, settings);
+        const engine::integer_network plain(net, engine::choose_parameters(net, seen, settings));
+        const engine::fitted_network best = engine::fitted(net, seen, set, 200, settings);
         const engine::integer_network better(best.net, best.parameters);
         CHECK(relative_error(real, better(x)) < 0.8 * relative_error(real, plain(x)));
         CHECK(better.weight_bytes() == plain.weight_bytes());

@@ -305,7 +305,7 @@ TEST_CASE("parameters follow the graph") {
     const engine::graph g = make_graph({convolution(4, 3, {3, 3}), reads(operation::relu, {1}), pool, second, joined,
                                         reads(operation::flatten, {5}), last},
                                        {1, 3, 6, 6});
-    engine::labelled_set set;
+    evaluation::labelled_set set;
     set.size = 20;
     set.sample_shape = {3, 6, 6};
     set.labels.assign(20, 0);

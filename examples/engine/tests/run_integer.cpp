@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
         const auto bits = static_cast<unsigned>(std::atoi(argv[4]));
         quant_onnx::model model = quant_onnx::read(argv[1]);
         const engine::graph net = engine::load(model);
-        const engine::labelled_set inputs = engine::npy(argv[2], {});
+        const evaluation::labelled_set inputs = evaluation::npy(argv[2], {});
         const auto parameters =
             engine::choose_parameters(net, engine::observe(net, inputs, inputs.size), {.weight_bits = bits});
         engine::tensor y = engine::integer_network(net, parameters).run(inputs.batch(0, inputs.size));

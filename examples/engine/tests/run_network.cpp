@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // run_network model.onnx inputs.npy outputs.npy: what a script needs to compare the engine with another one.
 
-#include "../dataset.hpp"
 #include "../graph.hpp"
 
+#include "../../evaluation/dataset.hpp"
 #include "../../onnx/model.hpp"
 #include "../../quant/io/npy.hpp"
 
@@ -13,7 +13,7 @@
 int main(int argc, char** argv) {
     if (argc != 4) return 2;
     try {
-        const engine::labelled_set inputs = engine::npy(argv[2], {});
+        const evaluation::labelled_set inputs = evaluation::npy(argv[2], {});
         engine::tensor y = engine::run(engine::load(quant_onnx::read(argv[1])), inputs.batch(0, inputs.size));
         quant_tool::tensor_file out;
         out.tensors.push_back(quant_tool::make_tensor("outputs", quant_tool::dtype::f32,

@@ -111,6 +111,8 @@ TEST_CASE("evaluate and compare, from the command line") {
     fails("compare " + model + " " + images + " --inputs " + images, 2, "compares with a model only");
     fails("compare " + images + " " + images + " --inputs " + images, 2, "--inputs is for ONNX models");
     fails("evaluate " + images + set, 3, "x.npy");
+    fails("quantize " + images + " -o " + (folder / "q.onnx"), 2, "only an ONNX model becomes an ONNX model");
+    fails("compare " + model + " " + model + " --samples 0 --inputs " + images, 2, "Value 0 not in range 1 to");
     fails("evaluate " + model + " --images " + model + " --labels " + labels, 3, "is no IDX file");
     quant_test::write_file(labels, npy_of("|u1", "3,", std::string("\x00\x01\x00", 3)));
     fails("evaluate " + model + set, 3, "has 3 labels for 4 samples");

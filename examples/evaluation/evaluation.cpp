@@ -12,7 +12,7 @@
 #include <mutex>
 #include <numeric>
 
-namespace engine {
+namespace evaluation {
 
 namespace {
 
@@ -77,8 +77,8 @@ accuracy evaluate(const network& net, const labelled_set& set, const evaluation_
     return a;
 }
 
-accuracy evaluate(const graph& net, const labelled_set& set, const evaluation_options& options) {
-    return evaluate([&](const tensor& batch) { return run(net, batch); }, set, options);
+accuracy evaluate(const engine::graph& net, const labelled_set& set, const evaluation_options& options) {
+    return evaluate([&](const tensor& batch) { return engine::run(net, batch); }, set, options);
 }
 
 double sign_test(std::size_t wins, std::size_t losses) {
@@ -91,25 +91,31 @@ double sign_test(std::size_t wins, std::size_t losses) {
     return std::min(1.0, 2.0 * tail);
 }
 
-paired_difference compare(const accuracy& first, const accuracy& second) {
+paired_difference compare(std::span<const std::uint8_t> first_right, std::span<const std::uint8_t> second_right) {
     paired_difference d;
-    for (std::size_t s = 0; s < std::min(first.samples, second.samples); ++s) {
-        d.only_first += first.right[s] > second.right[s];
-        d.only_second += first.right[s] < second.right[s];
-        d.changed += first.classes[s] != second.classes[s];
+    for (std::size_t s = 0; s < std::min(first_right.size(), second_right.size()); ++s) {
+        d.only_first += first_right[s] > second_right[s];
+        d.only_second += first_right[s] < second_right[s];
     }
     d.p = sign_test(d.only_first, d.only_second);
     return d;
 }
 
+paired_difference compare(const accuracy& first, const accuracy& second) {
+    paired_difference d = compare(first.right, second.right);
+    for (std::size_t s = 0; s < std::min(first.samples, second.samples); ++s)
+        d.changed += first.classes[s] != second.classes[s];
+    return d;
+}
+
 double layer_error::sqnr_db() const { return 10.0 * std::log10(signal / noise); }
 
-std::vector<layer_error> compare_layers(const graph& first, const graph& second, const labelled_set& set,
-                                        const evaluation_options& options) {
+std::vector<layer_error> compare_layers(const engine::graph& first, const engine::graph& second,
+                                        const labelled_set& set, const evaluation_options& options) {
     std::map<std::string, std::size_t> numbers; // of the first network's values
     for (std::size_t i = 0; i < first.layers.size(); ++i) numbers.emplace(first.layers[i].output_name, i);
     std::vector<bool> shared(first.layers.size(), false);
-    for (const layer& l : second.layers)
+    for (const engine::layer& l : second.layers)
         if (const auto found = numbers.find(l.output_name); found != numbers.end()) shared[found->second] = true;
 
     // Sums of every batch, added in order at the end: the same for any number of threads.
@@ -118,10 +124,10 @@ std::vector<layer_error> compare_layers(const graph& first, const graph& second,
                                                std::vector<layer_error>(shared.size()));
     for_each_batch(set, options, [&](std::span<const std::size_t>, const tensor& batch, std::size_t b) {
         std::map<std::string, tensor> expected;
-        (void)run(first, batch, [&](const layer& l, const tensor& y) {
+        (void)engine::run(first, batch, [&](const engine::layer& l, const tensor& y) {
             if (shared[numbers.at(l.output_name)]) expected.emplace(l.output_name, y);
         });
-        (void)run(second, batch, [&](const layer& l, const tensor& y) {
+        (void)engine::run(second, batch, [&](const engine::layer& l, const tensor& y) {
             const auto found = expected.find(l.output_name);
             if (found == expected.end()) return;
             layer_error& e = sums[b][numbers.at(l.output_name)];
@@ -150,4 +156,4 @@ std::vector<layer_error> compare_layers(const graph& first, const graph& second,
     return all;
 }
 
-} // namespace engine
+} // namespace evaluation

@@ -21,7 +21,7 @@
 #include <string>
 #include <utility>
 
-namespace engine {
+namespace evaluation {
 
 namespace {
 
@@ -42,6 +42,7 @@ void convert(std::span<const unsigned char> from, std::size_t step, const prepro
 
 /// The lines of a CSV: cells between commas, in double quotes where they hold one.
 std::vector<std::vector<std::string>> read_csv(const std::string& path) {
+    if (std::filesystem::is_directory(path)) fail(path, "is a directory, not a CSV of labels");
     std::ifstream file(path);
     if (!file) fail(path, "cannot open");
     std::vector<std::vector<std::string>> lines;
@@ -73,7 +74,8 @@ std::map<std::string, int> read_labels(const std::string& path) {
             const auto found = std::find(header.begin(), header.end(), name);
             if (found != header.end()) return static_cast<std::size_t>(found - header.begin());
         }
-        fail(path, "its first line names no column '" + std::string(*names.begin()) + "'");
+        fail(path,
+             "its first line names no column '" + std::string(*names.begin()) + "'; labels of a folder are a CSV");
     };
     const std::size_t file = column({"file", "filename"}), label = column({"class_index", "label"});
     std::map<std::string, int> labels;
@@ -134,10 +136,10 @@ std::size_t word(const std::string& content, std::size_t at) {
     return value;
 }
 
-/// The extents of an IDX file of bytes, its header checked.
-std::vector<std::size_t> idx_extents(const std::string& content, std::size_t rank, const std::string& path) {
-    if (content.size() < 4 + 4 * rank || word(content, 0) != (0x800u | rank))
-        fail(path, "is no IDX file of bytes with " + std::to_string(rank) + " dimensions");
+/// The extents of an IDX file of bytes, its header checked; `otherwise` says what it should have been.
+std::vector<std::size_t> idx_extents(const std::string& content, std::size_t rank, const std::string& path,
+                                     const char* otherwise) {
+    if (content.size() < 4 + 4 * rank || word(content, 0) != (0x800u | rank)) fail(path, otherwise);
     std::vector<std::size_t> extents;
     std::size_t total = 1;
     for (std::size_t d = 0; d < rank; ++d) {
@@ -159,10 +161,13 @@ void check_count(const std::string& labels, std::size_t n, std::size_t samples) 
 }
 
 std::vector<int> integer_labels(const std::string& path) {
+    if (!path.ends_with(".npy"))
+        fail(path, "labels of .npy samples must be a .npy file too, of one integer per sample");
     auto file = quant_tool::read_npy(path);
     auto& t = file.tensors.front();
     const auto copied = [](const auto& values) { return std::vector<int>(values.begin(), values.end()); };
-    if (t.shape.size() != 1) fail(path, "is no list of labels");
+    if (t.shape.size() != 1)
+        fail(path, "has " + std::to_string(t.shape.size()) + " dimensions; labels are one integer per sample");
     switch (t.type) {
     case quant_tool::dtype::u8: return copied(t.as<std::uint8_t>());
     case quant_tool::dtype::i32: return copied(t.as<std::int32_t>());
@@ -174,10 +179,6 @@ std::vector<int> integer_labels(const std::string& path) {
     }
     default: fail(path, "its labels are " + std::string(quant_tool::name_of(t.type)) + ", not uint8, int32 or int64");
     }
-}
-
-bool ends_with(std::string_view text, std::string_view end) {
-    return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
 } // namespace
@@ -288,14 +289,18 @@ labelled_set cifar(const std::string& path, const preprocessing& how) {
 
 labelled_set idx(const std::string& images, const std::string& labels, const preprocessing& how) {
     const auto pixels = std::make_shared<const std::string>(nn::read_gzip(images));
-    const auto extents = idx_extents(*pixels, 3, images);
+    const auto extents = idx_extents(*pixels, 3, images,
+                                     "is no IDX file of images (bytes, 3 dimensions), and by its name no folder, .npy "
+                                     "or .bin");
+    if (extents[0] == 0) fail(images, "holds no samples");
     labelled_set set;
     set.size = extents[0];
     set.sample_shape = {1, extents[1], extents[2]};
     set.labels.assign(set.size, -1);
     if (!labels.empty()) {
         const std::string classes = nn::read_gzip(labels);
-        check_count(labels, idx_extents(classes, 1, labels)[0], set.size);
+        const auto extent = idx_extents(classes, 1, labels, "is no IDX file of labels (bytes, 1 dimension)");
+        check_count(labels, extent[0], set.size);
         const auto numbers = as_bytes(classes, 8);
         set.labels.assign(numbers.begin(), numbers.end());
     }
@@ -309,7 +314,10 @@ labelled_set idx(const std::string& images, const std::string& labels, const pre
 labelled_set npy(const std::string& samples, const std::string& labels) {
     auto file = quant_tool::read_npy(samples);
     auto& t = file.tensors.front();
-    if (t.type != quant_tool::dtype::f32 || t.shape.size() < 2) fail(samples, "is not float32 [N, ...]");
+    if (t.type != quant_tool::dtype::f32 || t.shape.size() < 2)
+        fail(samples, "its samples must be float32 [N, ...], they are " + std::string(quant_tool::name_of(t.type)) +
+                          " of " + std::to_string(t.shape.size()) + " dimensions");
+    if (t.shape[0] == 0) fail(samples, "holds no samples");
     labelled_set set;
     set.size = t.shape[0];
     set.sample_shape.assign(t.shape.begin() + 1, t.shape.end());
@@ -326,8 +334,11 @@ labelled_set npy(const std::string& samples, const std::string& labels) {
 labelled_set open_set(const std::string& samples, const std::string& labels, std::size_t side, const preprocessing& how,
                       unsigned threads) {
     if (std::filesystem::is_directory(samples)) return images(samples, labels, side, how, threads);
-    if (ends_with(samples, ".bin")) return cifar(samples, how);
-    if (ends_with(samples, ".npy")) return npy(samples, labels);
+    if (samples.ends_with(".bin")) {
+        if (!labels.empty()) fail(labels, "'" + quant_tool::printable(samples) + "' has labels of its own");
+        return cifar(samples, how);
+    }
+    if (samples.ends_with(".npy")) return npy(samples, labels);
     return idx(samples, labels, how);
 }
 
@@ -339,4 +350,4 @@ tensor windows(const tensor& table, std::size_t frames) {
     return out;
 }
 
-} // namespace engine
+} // namespace evaluation

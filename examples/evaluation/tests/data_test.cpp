@@ -4,8 +4,8 @@
 
 #include "../dataset.hpp"
 #include "../evaluation.hpp"
-#include "../graph.hpp"
 
+#include "../../engine/graph.hpp"
 #include "../../onnx/model.hpp"
 
 #include <catch2/catch_approx.hpp>
@@ -25,32 +25,32 @@ std::string data(const std::string& path) {
 
 engine::graph network(const std::string& path) { return engine::load(quant_onnx::read(data(path))); }
 
-engine::accuracy accuracy_of(const engine::graph& net, const engine::labelled_set& set, std::size_t most = 0) {
-    return engine::evaluate(net, set, {.threads = std::max(1U, std::thread::hardware_concurrency()), .most = most});
+evaluation::accuracy accuracy_of(const engine::graph& net, const evaluation::labelled_set& set, std::size_t most = 0) {
+    return evaluation::evaluate(net, set, {.threads = std::max(1U, std::thread::hardware_concurrency()), .most = most});
 }
 
-engine::labelled_set photographs() {
-    return engine::images(data("imagenet/images"), data("imagenet/labels.csv"), 224, engine::imagenet);
+evaluation::labelled_set photographs() {
+    return evaluation::images(data("imagenet/images"), data("imagenet/labels.csv"), 224, evaluation::imagenet);
 }
 
 } // namespace
 
 TEST_CASE("LeNet reads 1478 of 1500 digits", "[data]") {
-    const auto set = engine::idx(data("mnist/test1500-images-idx3-ubyte.gz"),
-                                 data("mnist/test1500-labels-idx1-ubyte.gz"), engine::by_256);
+    const auto set = evaluation::idx(data("mnist/test1500-images-idx3-ubyte.gz"),
+                                     data("mnist/test1500-labels-idx1-ubyte.gz"), evaluation::by_256);
     CHECK(accuracy_of(network("mnist/lenet_mnist.onnx"), set).top1 == 1478);
 }
 
 TEST_CASE("the keyword network hears 456 of 500 words", "[data]") {
-    const auto set = engine::npy(data("kws/mfcc.npy"), data("kws/labels.npy"));
+    const auto set = evaluation::npy(data("kws/mfcc.npy"), data("kws/labels.npy"));
     CHECK(accuracy_of(network("kws/kws_ds_cnn.onnx"), set).top1 == 456);
 }
 
 TEST_CASE("the autoencoder's error is the published one", "[data]") {
-    const auto clip = engine::npy(data("ad/normal_id_01_00000000_logmel.npy"), {});
+    const auto clip = evaluation::npy(data("ad/normal_id_01_00000000_logmel.npy"), {});
     engine::tensor table({clip.size, clip.sample_shape[0]});
     table = clip.batch(0, clip.size);
-    const engine::tensor in = engine::windows(table, 5), out = engine::run(network("ad/ad_autoencoder.onnx"), in);
+    const engine::tensor in = evaluation::windows(table, 5), out = engine::run(network("ad/ad_autoencoder.onnx"), in);
     REQUIRE(in.shape == std::vector<std::size_t>{196, 640});
     double sum = 0.0;
     for (std::size_t i = 0; i < in.size(); ++i) {
@@ -61,12 +61,12 @@ TEST_CASE("the autoencoder's error is the published one", "[data]") {
 }
 
 TEST_CASE("ResNet-8 knows 1853 of 2500 images", "[data]") {
-    const auto set = engine::cifar(data("cifar10/test_jpeg_2500.bin"), engine::raw);
+    const auto set = evaluation::cifar(data("cifar10/test_jpeg_2500.bin"), evaluation::raw);
     CHECK(accuracy_of(network("cifar10/resnet8_cifar10.onnx"), set).top1 == 1853);
 }
 
 TEST_CASE("ResNet-20 knows 2028 of 2500 images", "[data][full]") {
-    const auto set = engine::cifar(data("cifar10/test_jpeg_2500.bin"), engine::imagenet);
+    const auto set = evaluation::cifar(data("cifar10/test_jpeg_2500.bin"), evaluation::imagenet);
     CHECK(accuracy_of(network("cifar10/resnet20_cifar10.onnx"), set).top1 == 2028);
 }
 

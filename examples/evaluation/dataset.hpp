@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-namespace engine {
+namespace evaluation {
 
 using nn::tensor;
 
@@ -63,4 +63,4 @@ labelled_set open_set(const std::string& samples, const std::string& labels, std
 /// spectrograms. Returns [rows - frames + 1, frames * columns].
 tensor windows(const tensor& table, std::size_t frames);
 
-} // namespace engine
+} // namespace evaluation
