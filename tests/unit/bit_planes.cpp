@@ -191,11 +191,18 @@ TEST_CASE("Pruned codes are the nearest ones in the best planes, with the error 
     const std::array<float, 4> scales{0.5f, 0.01f, 2.0f, 0.25f};
     std::array<quant::affine_params, 4> params;
     for (std::size_t r = 0; r < 4; ++r) params[r] = {scales[r], 0, quant::int8};
-    for (std::size_t planes = 0; planes <= 8; ++planes) {
+    for (std::size_t step = 0; step < 18; ++step) {
+        const std::size_t planes = step / 2;
+        const bool adjacent = step % 2 != 0;
+        const quant::prune_options options{.max_planes = planes, .adjacent = adjacent};
         // By trying every mask on every element.
         double least = -1;
         for (int mask = 0; mask < 256; ++mask) {
-            if (static_cast<std::size_t>(std::popcount(static_cast<unsigned>(mask))) > planes) continue;
+            const auto bits = static_cast<unsigned>(mask);
+            if (static_cast<std::size_t>(std::popcount(bits)) > planes) continue;
+            if (adjacent && mask != 0 &&
+                static_cast<std::size_t>(std::bit_width(bits) - std::countr_zero(bits)) > planes)
+                continue;
             double error = 0;
             for (std::size_t i = 0; i < codes.size(); ++i) {
                 int best = 1000;
@@ -206,8 +213,7 @@ TEST_CASE("Pruned codes are the nearest ones in the best planes, with the error 
             if (least < 0 || error < least) least = error;
         }
         std::vector<std::int8_t> pruned = codes;
-        const auto done =
-            quant::prune_planes(quant::view(pruned, 4, 50), params, quant::per_axis(0), {.max_planes = planes});
+        const auto done = quant::prune_planes(quant::view(pruned, 4, 50), params, quant::per_axis(0), options);
         REQUIRE(done);
         CHECK(std::abs(done->squared_error - least) <= 1e-9 * least);
         double error = 0;
@@ -220,10 +226,9 @@ TEST_CASE("Pruned codes are the nearest ones in the best planes, with the error 
         }
         CHECK(std::abs(error - least) <= 1e-9 * least);
         CHECK((used & ~static_cast<unsigned>(done->plane_mask)) == 0);
-        CHECK(quant::choose_planes(pruned).size() <= 2 * planes);
+        CHECK(quant::choose_planes(pruned).size() <= (adjacent && planes != 0 ? planes + 1 : 2 * planes));
         std::vector<std::int8_t> again = pruned; // nothing more to do
-        const auto twice =
-            quant::prune_planes(quant::view(again, 4, 50), params, quant::per_axis(0), {.max_planes = planes});
+        const auto twice = quant::prune_planes(quant::view(again, 4, 50), params, quant::per_axis(0), options);
         REQUIRE(twice);
         CHECK((again == pruned && twice->squared_error == 0));
     }
@@ -242,4 +247,20 @@ TEST_CASE("Pruned codes are the nearest ones in the best planes, with the error 
         quant::prune_planes(plain, std::span(params).first(2), quant::per_group(0, 3), {.max_planes = 0});
     REQUIRE(grouped);
     CHECK(grouped->squared_error == 0.25 * 2 * 128 * 128);
+}
+
+TEST_CASE("Pruning moves no code to one that its format does not have") {
+    // 7 is as far from 8 as from 6, and for 4 bits 8 is none; the same with widths per slice and without the lowest code.
+    std::vector<std::int8_t> codes{-8, -8, -8, 7, -8, -8, -8, 7};
+    std::array<quant::affine_params, 2> params{{{1.0f, 0, quant::int4}, {1.0f, 0, quant::int8}}};
+    const auto done = quant::prune_planes(quant::view(codes, 2, 4), params, quant::per_axis(0), {.max_planes = 1});
+    REQUIRE(done);
+    CHECK((done->plane_mask == 8 && done->squared_error == 49 + 1));
+    CHECK(codes == std::vector<std::int8_t>{-8, -8, -8, 0, -8, -8, -8, 8});
+    std::vector<std::int8_t> narrow{-7, 8, 8, 8, -8, -8, -8}; // 8 and -8 are of no narrow int4: taken as they are
+    const auto format = quant::int4.narrow();
+    params[0] = {1.0f, 0, format};
+    const auto some = quant::prune_planes(narrow, std::span(params).first(1), quant::per_tensor, {.max_planes = 1});
+    REQUIRE(some);
+    CHECK(narrow == std::vector<std::int8_t>{0, 8, 8, 8, -8, -8, -8});
 }

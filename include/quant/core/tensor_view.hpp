@@ -185,6 +185,12 @@ template <class T, std::size_t N> inline constexpr std::size_t static_size<std::
 template <class T, std::size_t N> inline constexpr std::size_t static_size<std::span<T, N>> = N;
 template <class T, std::size_t N> inline constexpr std::size_t static_size<T[N]> = N;
 
+/// A row or a matrix as a matrix.
+template <class T> QUANT_INLINE constexpr tensor_view<T, 2> as_matrix(const tensor_view<T, 2>& v) noexcept { return v; }
+template <class T> QUANT_INLINE constexpr tensor_view<T, 2> as_matrix(const tensor_view<T, 1>& v) noexcept {
+    return {v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)}};
+}
+
 } // namespace core_detail
 
 /// Everything `view` accepts.

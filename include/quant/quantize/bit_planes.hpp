@@ -32,12 +32,6 @@ concept plane_code = std::same_as<T, std::int8_t> || std::same_as<T, std::uint8_
 
 namespace detail {
 
-/// A row or a matrix as a matrix.
-template <class T> QUANT_INLINE constexpr tensor_view<T, 2> as_matrix(const tensor_view<T, 2>& v) noexcept { return v; }
-template <class T> QUANT_INLINE constexpr tensor_view<T, 2> as_matrix(const tensor_view<T, 1>& v) noexcept {
-    return {v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)}};
-}
-
 /// Which bits occur: in codes as they are, in those that differ from the sign, in positive ones, in magnitudes of negative ones.
 struct used_bits {
     unsigned raw = 0, below_sign = 0, positive = 0, negative = 0;
@@ -161,7 +155,7 @@ template <class Codes> [[nodiscard]] inline plane_set choose_planes(Codes&& code
     using code = typename decltype(v)::value_type;
     static_assert(plane_code<code>, "quant::choose_planes: codes are std::int8_t or std::uint8_t");
     const tensor_view<const code, decltype(v)::rank> source(v.data(), v.extents(), v.strides());
-    const detail::used_bits used = detail::bits_of<code>(detail::as_matrix(source));
+    const detail::used_bits used = detail::bits_of<code>(core_detail::as_matrix(source));
     plane_set dual{plane_encoding::dual, 0, {}};
     for (unsigned e = 0; e < 8; ++e) {
         if (used.positive >> e & 1) dual.add({static_cast<std::uint8_t>(e), false});
@@ -191,7 +185,7 @@ template <class Codes>
     using code = typename decltype(v)::value_type;
     static_assert(plane_code<code>, "quant::pack_bit_planes: codes are std::int8_t or std::uint8_t");
     const tensor_view<const code, decltype(v)::rank> source(v.data(), v.extents(), v.strides());
-    const auto matrix = detail::as_matrix(source);
+    const auto matrix = core_detail::as_matrix(source);
     if (matrix.extent(0) != to.rows() || matrix.extent(1) != to.cols()) return {errc::shape_mismatch, "codes"};
     if (set.size() > to.room()) return {errc::bits_out_of_range, "planes"};
     bit_plane_view<std::uint16_t> own = to;
@@ -217,7 +211,7 @@ template <class Word, class Codes>
     const auto v = v0_1::view(codes);
     using code = typename decltype(v)::element_type;
     static_assert(plane_code<code>, "quant::unpack_bit_planes: codes are std::int8_t or std::uint8_t");
-    const auto matrix = detail::as_matrix(v);
+    const auto matrix = core_detail::as_matrix(v);
     if (const status s = validate(from); !s) return s;
     if (matrix.extent(0) != from.rows() || matrix.extent(1) != from.cols()) return {errc::shape_mismatch, "codes"};
     if (from.planes().encoding == plane_encoding::twos_complement &&
@@ -253,6 +247,9 @@ inline std::size_t drop_empty_planes(bit_plane_view<std::uint16_t>& w) noexcept 
 /// How many magnitude planes may stay, and which must.
 struct prune_options {
     std::size_t max_planes = 8; ///< 0 to 8
+    /// The planes that stay stand within max_planes exponents side by side: then they cost one plane more to store (the sign),
+    /// where planes with gaps cost up to twice their number.
+    bool adjacent = false;
 };
 /// What pruning did.
 struct pruned_planes {
@@ -273,6 +270,39 @@ namespace detail {
     }
     return best;
 }
+
+/// Where a magnitude stands in the tables of pruning, which have a part for every largest magnitude m that a slice may hold: 2^k -
+/// 1 above zero, 2^k or (narrow formats) 2^k - 1 below. Nothing moves up to a code that its format does not have.
+inline constexpr unsigned pruning_entries = 3 * 512;
+[[nodiscard]] constexpr unsigned pruning_part(unsigned kind, unsigned k) noexcept { return kind * 512 + (1u << k); }
+template <class F> inline void for_each_pruning_entry(F f) noexcept {
+    for (unsigned kind = 0; kind < 3; ++kind)
+        for (unsigned k = 0; k <= 8 - (kind != 0 ? 1u : 0u); ++k) {
+            const unsigned most = kind == 1 ? 1u << k : (1u << k) - 1;
+            // A negative code is not 0: the last of a part of full range stands where the next one has its 0.
+            for (unsigned m = kind == 0 ? 0 : 1; m <= most; ++m) f(pruning_part(kind, k) + m, m, most);
+        }
+}
+template <class Code> struct pruning_slice {
+    static constexpr unsigned widest = std::is_signed_v<Code> ? 7 : 8;
+    unsigned most_up, most_down, up, down;
+    explicit pruning_slice(code_format format) noexcept {
+        const auto high = static_cast<unsigned>(format.qmax()), low = static_cast<unsigned>(-format.qmin());
+        const auto k = static_cast<unsigned>(std::bit_width(high));
+        up = pruning_part(0, k < widest ? k : widest);
+        most_up = high;
+        const bool narrow = low < 128 && !std::has_single_bit(low);
+        most_down = low < 128 ? low : 128;
+        down = narrow ? pruning_part(2, static_cast<unsigned>(std::bit_width(low)))
+                      : pruning_part(1, static_cast<unsigned>(std::bit_width(most_down)) - 1);
+    }
+    /// Codes beyond their format, which nothing else here forbids, are taken for those of the element type.
+    [[nodiscard]] unsigned entry(int q) const noexcept {
+        const auto m = static_cast<unsigned>(q < 0 ? -q : q);
+        if (q < 0) return (m <= most_down ? down : pruning_part(1, 7)) + m;
+        return (m <= most_up ? up : pruning_part(0, widest)) + m;
+    }
+};
 
 /// Calls f(codes, n, stride, slice) for stretches of codes that share a set of parameters.
 template <class Code, std::size_t Rank, class F>
@@ -302,8 +332,9 @@ inline void for_each_slice(const tensor_view<Code, Rank>& v, const slice_map<Ran
 } // namespace detail
 
 /// Keeps the magnitude planes, max_planes of them at most, that cost the least error, and moves every code to the nearest value
-/// they can make; sign and zero stay. The error is sum (scale * change)^2 over all elements, each with the scale of its slice;
-/// every choice of planes is tried, of equally good ones the largest mask wins. Codes that fit already do not change.
+/// they can make that its format has; sign and zero stay. The error is sum (scale * change)^2 over all elements, each with the
+/// scale of its slice; every choice of planes is tried (of adjacent ones: every window), of equally good ones the largest mask
+/// wins. Codes that fit already do not change.
 /// codes  any extents and strides, changed in place     params  one per slice, zero points 0
 /// Errors: shape_mismatch, axis_out_of_range, invalid_group_size, invalid_zero_point, invalid_argument (max_planes above 8).
 /// Exactness: the codes are exact for the chosen planes; the errors that are compared are sums in double, in a fixed order.
@@ -319,46 +350,53 @@ template <class Codes>
     for (const affine_params& p : params)
         if (p.zero_point != 0) return status{errc::invalid_zero_point, "params"};
     if (options.max_planes > 8) return status{errc::invalid_argument, "max_planes"};
-    // What a change of each code weighs, and which bits occur in magnitudes. +128 is no code: nothing moves up to it.
-    constexpr unsigned most[2] = {std::is_signed_v<code> ? 127u : 255u, 128u};
-    std::array<double, 256> weight[2] = {}; // [negative]
+    // What a change of each code weighs, and which bits occur in magnitudes.
+    std::array<double, detail::pruning_entries> weight{};
     unsigned used = 0;
     detail::for_each_slice(v, *map, [&](code* c, std::size_t n, std::size_t stride, std::size_t slice) {
         const double scale = static_cast<double>(params[slice].scale), square = simd::rounded(scale * scale);
+        const detail::pruning_slice<code> own(params[slice].format);
         for (std::size_t i = 0; i < n; ++i) {
             const int q{c[i * stride]};
-            const auto magnitude = static_cast<unsigned>(q < 0 ? -q : q);
-            used |= magnitude;
-            weight[q < 0 ? 1 : 0][magnitude] += square;
+            used |= static_cast<unsigned>(q < 0 ? -q : q);
+            weight[own.entry(q)] += square;
         }
     });
     const auto live = static_cast<std::size_t>(std::popcount(used));
     pruned_planes best{static_cast<std::uint8_t>(used), 0};
-    if (live <= options.max_planes) return best;
+    const unsigned all = (1u << options.max_planes) - 1;
+    const auto fits = [&](unsigned mask) { // in the window that begins at its lowest plane
+        return mask == 0 || (mask & ~(all << std::countr_zero(mask))) == 0;
+    };
+    if (options.adjacent ? fits(used) : live <= options.max_planes) return best;
     bool found = false;
-    for (unsigned mask = used;; mask = (mask - 1) & used) {
-        if (static_cast<std::size_t>(std::popcount(mask)) == options.max_planes) {
-            double error = 0;
-            for (unsigned i = 0; i < 512; ++i) {
-                const unsigned s = i / 256, m = i % 256;
-                if (weight[s][m] == 0) continue;
-                const auto off = static_cast<double>(m) - static_cast<double>(detail::nearest_within(m, mask, most[s]));
-                error += simd::rounded(weight[s][m] * (off * off));
-            }
-            if (!found || error < best.squared_error) best = {static_cast<std::uint8_t>(mask), error};
-            found = true;
+    const auto consider = [&](unsigned mask) {
+        double error = 0;
+        detail::for_each_pruning_entry([&](unsigned i, unsigned m, unsigned most) {
+            if (weight[i] == 0) return;
+            const auto off = static_cast<double>(m) - static_cast<double>(detail::nearest_within(m, mask, most));
+            error += simd::rounded(weight[i] * (off * off));
+        });
+        if (!found || error < best.squared_error) best = {static_cast<std::uint8_t>(mask), error};
+        found = true;
+    };
+    if (options.adjacent) {
+        for (unsigned lowest = 8; lowest-- > 0;) consider(used & (all << lowest));
+    } else {
+        for (unsigned mask = used;; mask = (mask - 1) & used) {
+            if (static_cast<std::size_t>(std::popcount(mask)) == options.max_planes) consider(mask);
+            if (mask == 0) break;
         }
-        if (mask == 0) break;
     }
-    std::array<std::uint8_t, 256> nearest[2] = {};
-    for (unsigned s = 0; s < 2; ++s)
-        for (unsigned m = 0; m < 256; ++m)
-            nearest[s][m] = static_cast<std::uint8_t>(detail::nearest_within(m, best.plane_mask, most[s]));
-    detail::for_each_slice(v, *map, [&](code* c, std::size_t n, std::size_t stride, std::size_t) {
+    std::array<std::uint8_t, detail::pruning_entries> nearest{};
+    detail::for_each_pruning_entry([&](unsigned i, unsigned m, unsigned most) {
+        nearest[i] = static_cast<std::uint8_t>(detail::nearest_within(m, best.plane_mask, most));
+    });
+    detail::for_each_slice(v, *map, [&](code* c, std::size_t n, std::size_t stride, std::size_t slice) {
+        const detail::pruning_slice<code> own(params[slice].format);
         for (std::size_t i = 0; i < n; ++i) {
-            const int q{c[i * stride]};
-            c[i * stride] = static_cast<code>(q < 0 ? -int{nearest[1][static_cast<unsigned>(-q)]}
-                                                    : int{nearest[0][static_cast<unsigned>(q)]});
+            const int q{c[i * stride]}, to{nearest[own.entry(q)]};
+            c[i * stride] = static_cast<code>(q < 0 ? -to : to);
         }
     });
     return best;

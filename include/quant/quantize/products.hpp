@@ -8,10 +8,10 @@
 //   … groups of 32         quant::gemv(w, x, y, quant::group_scales{scales, x_scale})    // float
 //   y[b, r], x[b, c]       quant::gemm(w, x, y, …)                                       // a few rows of activations
 //
-// w is a matrix view of std::int8_t, a quant::bit_plane_view (not with groups), or quant::int4_matrix: the dense stream of core/packing.hpp with signed 4-bit codes, as
-// quantize_groups and quantize_packed write it. Codes mean scale * code; a zero point of the activations is the caller's, through
-// the terms of quant/requantize.hpp. Sums are exact: what could leave int32 is refused by its number of columns.
-// Sources and destinations must not overlap.
+// w is a matrix view of std::int8_t, a quant::bit_plane_view (not with groups), or quant::int4_matrix: the dense stream of
+// core/packing.hpp with signed 4-bit codes, as quantize_groups and quantize_packed write it. Codes mean scale * code; a zero point
+// of the activations is the caller's, through the terms of quant/requantize.hpp. Sums are exact: what could leave int32 is refused
+// by its number of columns. Sources and destinations must not overlap.
 
 #include <concepts>
 #include <cstddef>
@@ -53,8 +53,9 @@ enum class product_kernel : std::uint8_t {
     count    ///< keep bit planes, activations in planes as well
 };
 
-/// Which product is the fastest for a matrix of `bytes` codes in `planes` stored planes, with `batch` rows of activations of 8 bits,
-/// or in `x_planes` planes. Bit planes pay for few planes, large matrices and small batches (docs/bit_planes.md has the figures):
+/// Which product is the fastest for a matrix of `bytes` codes in `planes` stored planes, with `batch` rows of activations of 8
+/// bits, or in `x_planes` planes. Bit planes pay for few planes, large matrices and small batches (docs/bit_planes.md has the
+/// figures):
 ///   planes <= ceil(most / batch), batch <= 8, most = 2 up to 1 MiB (second-level cache), 5 up to 32 MiB (last level), else 6;
 ///   activations of one plane are counted, which costs half: most counts twice; of two planes counted, of more looked up.
 /// Measured on x86-64 with AVX-512; on machines without VNNI and byte look-ups measure yourself.
@@ -172,14 +173,15 @@ template <class T> inline constexpr bool is_plane_view = false;
 template <class Word> inline constexpr bool is_plane_view<bit_plane_view<Word>> = true;
 using read_planes = bit_plane_view<const std::uint16_t>;
 
+/// The largest magnitude of a value that bits in these planes can make.
+[[nodiscard]] inline std::int64_t largest_value(const plane_set& set) noexcept {
+    const std::int64_t low = -std::int64_t{set.lowest()}, high = set.highest();
+    return low > high ? low : high;
+}
 /// Whether no sum of `cols` products of values of these planes with values up to `largest` in magnitude leaves int32.
 [[nodiscard]] inline bool sums_fit(const plane_set& set, std::size_t cols, std::int64_t largest) noexcept {
-    const std::int64_t low = -std::int64_t{set.lowest()}, high = set.highest();
-    const std::int64_t most = (low > high ? low : high) * largest;
+    const std::int64_t most = largest_value(set) * largest;
     return most == 0 || cols <= static_cast<std::size_t>(std::int64_t{0x7FFFFFFF} / most);
-}
-[[nodiscard]] inline std::int64_t largest_value(const plane_set& set) noexcept {
-    return -std::int64_t{set.lowest()} > set.highest() ? -std::int64_t{set.lowest()} : std::int64_t{set.highest()};
 }
 
 /// What both products with planes check of the weights and the results.
@@ -247,10 +249,7 @@ template <std::size_t Rank, class X> [[nodiscard]] inline auto activations(const
         const auto v = v0_1::view(x);
         static_assert(decltype(v)::rank == Rank && std::same_as<typename decltype(v)::value_type, std::int8_t>,
                       "quant: activations are std::int8_t, one row for gemv, [batch, cols] for gemm");
-        if constexpr (Rank == 1)
-            return tensor_view<const std::int8_t, 2>(v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)});
-        else
-            return tensor_view<const std::int8_t, 2>(v.data(), v.extents(), v.strides());
+        return core_detail::as_matrix(tensor_view<const std::int8_t, Rank>(v.data(), v.extents(), v.strides()));
     }
 }
 template <std::size_t Rank, class Y> [[nodiscard]] inline auto results(Y& y) noexcept {
@@ -258,10 +257,7 @@ template <std::size_t Rank, class Y> [[nodiscard]] inline auto results(Y& y) noe
     using element = typename decltype(v)::element_type;
     static_assert(decltype(v)::rank == Rank && (std::same_as<element, std::int32_t> || std::same_as<element, float>),
                   "quant: results are std::int32_t, or float with scales; one row for gemv, [batch, rows] for gemm");
-    if constexpr (Rank == 1)
-        return tensor_view<element, 2>(v.data(), {1, v.extent(0)}, {v.extent(0), v.stride(0)});
-    else
-        return v;
+    return core_detail::as_matrix(v);
 }
 
 } // namespace detail

@@ -79,8 +79,9 @@ inline constexpr bias_corrected_part bias_corrected{};
 struct bit_sparsified_part {
     std::uint8_t max_planes = 8;
 };
-/// Scheme part: after quantizing, the codes keep the `max_planes` magnitude planes that cost the least error (prune_planes), the same ones
-/// in the whole tensor; pack_bit_planes then stores no others. Codes of up to 8 bits with zero points 0. A bias correction sees the pruned codes.
+/// Scheme part: after quantizing, the codes keep the `max_planes` magnitude planes that cost the least error (prune_planes), the
+/// same ones in the whole tensor; pack_bit_planes then stores no others. Codes of up to 8 bits with zero points 0. A bias
+/// correction sees the pruned codes.
 [[nodiscard]] constexpr bit_sparsified_part bit_sparsified(std::uint8_t max_planes) noexcept { return {max_planes}; }
 
 namespace detail {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// BSQ: the bits of every weight are trained as real numbers through a rounding that gradients pass straight, a group lasso empties whole
-// planes, and every so often the layer is requantized and its empty planes dropped. Layer 5 (train).
+// BSQ: the bits of every weight are trained as real numbers through a rounding that gradients pass straight, a group lasso empties
+// whole planes, and every so often the layer is requantized and its empty planes dropped. Layer 5 (train).
 //
 //   quant::bsq::layer<float> layer{positive, negative, scale, weights.size(), 8};     // buffers of 8 planes or more
 //   auto s = quant::bsq::init_from_float(weights, layer);
@@ -42,7 +42,8 @@ namespace bsq {
 
 inline constexpr std::size_t max_planes = 15; ///< codes then fit 16 bits
 
-/// What is trained of one layer, or the gradients of it; all memory is the caller's. Planes are contiguous: element [b * weights + i].
+/// What is trained of one layer, or the gradients of it; all memory is the caller's. Planes are contiguous: element [b * weights +
+/// i].
 template <class T> struct layer {
     std::span<T> positive; ///< p [planes][weights] and room for more planes behind
     std::span<T> negative; ///< n, the same
@@ -263,12 +264,13 @@ template <class T> [[nodiscard]] inline status clip_bits(const layer<T>& l) noex
     return {};
 }
 
-/// Makes the bits those of q = round(v) again and drops planes: grows by one plane if some |q| > 2^planes - 1 and planes < most_planes (else
-/// clips), drops highest planes that are empty and lowest ones, which double the scale each. Without growth no weight changes; a weight
-/// that forward clipped comes back larger unless clip_before_requantize. The optimizer's state of this layer is to be made anew.
-/// Errors: bits_out_of_range "layer.planes" or "most_planes" (above max_planes), shape_mismatch, buffer_too_small "layer.positive" or
-/// "layer.negative" (no room to grow), invalid_argument "empty_share" (not in [0, 1)), non_finite "layer"; nothing is written then.
-/// Requantizing twice is requantizing once.
+/// Makes the bits those of q = round(v) again and drops planes: grows by one plane if some |q| > 2^planes - 1 and planes <
+/// most_planes (else clips), drops highest planes that are empty and lowest ones, which double the scale each. Without growth no
+/// weight changes; a weight that forward clipped comes back larger unless clip_before_requantize. The optimizer's state of this
+/// layer is to be made anew.
+/// Errors: bits_out_of_range "layer.planes" or "most_planes" (above max_planes), shape_mismatch, buffer_too_small "layer.positive"
+/// or "layer.negative" (no room to grow), invalid_argument "empty_share" (not in [0, 1)), non_finite "layer"; nothing is written
+/// then. Requantizing twice is requantizing once.
 template <class T>
 [[nodiscard]] inline result<requantize_report> requantize(layer<T>& l,
                                                           const requantize_options& options = {}) noexcept {
@@ -325,10 +327,11 @@ template <class T>
     return report;
 }
 
-/// The integer model: the q of forward, empty lowest planes as factors 2 of the scales. code * scale is bit for bit what forward gives.
+/// The integer model: the q of forward, empty lowest planes as factors 2 of the scales. code * scale is bit for bit what forward
+/// gives.
 /// codes  [K] int8 or int16, dense, written        scales  one per scale of the layer, written
-/// Errors: bits_out_of_range, shape_mismatch, invalid_stride, storage_too_narrow "codes", non_finite "layer", invalid_scale "layer.scale",
-/// scale_out_of_range "scales"; nothing is written then.
+/// Errors: bits_out_of_range, shape_mismatch, invalid_stride, storage_too_narrow "codes", non_finite "layer", invalid_scale
+/// "layer.scale", scale_out_of_range "scales"; nothing is written then.
 template <class T, destination Codes>
     requires(trainable<T>&& code_storage<element_of_t<Codes>>&& std::signed_integral<element_of_t<Codes>>)
 [[nodiscard]] inline result<hardened> harden(const layer<T>& l, Codes&& codes, std::span<T> scales) noexcept {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// How many bits a model has on average, how far that is from what it may have, and how hard each layer is to be pushed there. Shared
-// by CSQ, BSQ and FracBits. Layer 5 (train).
+// How many bits a model has on average, how far that is from what it may have, and how hard each layer is to be pushed there.
+// Shared by CSQ, BSQ and FracBits. Layer 5 (train).
 //
 //   const quant::layer_bits layers[] = {{1024, 5}, {4096, 3}, {1664, 4}};
 //   const quant::bit_budget budget{.target_bits = 3};
 //   auto excess = quant::budget_excess(layers, budget);       // result<double>: average - target, here 0.36
 //
-// average = sum_l K_l b_l / sum_l K_l over the elements K_l of the layers, or the plain mean over layers as in CSQ's published code.
-// Layers without elements do not count.
+// average = sum_l K_l b_l / sum_l K_l over the elements K_l of the layers, or the plain mean over layers as in CSQ's published
+// code. Layers without elements do not count.
 
 #include <cstddef>
 #include <cstdint>
@@ -88,8 +88,8 @@ QUANT_BEGIN_TARGET
     return count * static_cast<double>(layers[l].elements) / elements;
 }
 
-/// rho_l = strength (average - target) / planes kappa_l: what the budget adds to the derivative of the loss by an open plane of layer l.
-/// Positive closes planes, negative opens them, exactly zero on target.
+/// rho_l = strength (average - target) / planes kappa_l: what the budget adds to the derivative of the loss by an open plane of
+/// layer l. Positive closes planes, negative opens them, exactly zero on target.
 /// Errors: no_data "layers", budget_infeasible "budget.target_bits" (below 1 or above planes), invalid_argument "budget.strength"
 /// (negative or not finite). Precondition: l < layers.size().
 [[nodiscard]] inline result<double> budget_pressure(std::span<const layer_bits> layers, std::size_t l,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// CSQ: every weight is made of bits that are sigmoids whose temperature rises, every plane of bits has a sigmoid that keeps or drops it,
-// and what hardens in the end is an integer model. No straight-through gradients. Layer 5 (train).
+// CSQ: every weight is made of bits that are sigmoids whose temperature rises, every plane of bits has a sigmoid that keeps or
+// drops it, and what hardens in the end is an integer model. No straight-through gradients. Layer 5 (train).
 //
 //   quant::csq::layer<float> layer{positive, negative, mask, scale, 8};           // your buffers
 //   auto s = quant::csq::init_from_float(weights, layer);
@@ -18,7 +18,8 @@
 //   dL/dm_B = [D/A 2^b sum_i G_i (g_p - g_n)_b,i + rho] beta_B sigma'(beta_B m_B,b),   dL/dD = sum_i G_i U_i / A      (C4)
 //
 // A = 1, or the amplitude of freshly initialized gates (C5), so that weights start at their n-bit rounding at any temperature.
-// Paper: Xiao et al. 2023, "CSQ: Growing Mixed-Precision Quantization Scheme with Bi-level Continuous Sparsification", arXiv 2212.02770.
+// Paper: Xiao et al. 2023, "CSQ: Growing Mixed-Precision Quantization Scheme with Bi-level Continuous Sparsification", arXiv
+// 2212.02770.
 
 #include <bit>
 #include <concepts>
@@ -41,7 +42,8 @@ namespace csq {
 
 inline constexpr std::size_t max_planes = 15; ///< codes then fit 16 bits
 
-/// What is trained of one layer, or the gradients of it; all memory is the caller's. Planes are contiguous: element [b * weights + i].
+/// What is trained of one layer, or the gradients of it; all memory is the caller's. Planes are contiguous: element [b * weights +
+/// i].
 template <class T> struct layer {
     std::span<T> positive;  ///< m_p [planes][weights]
     std::span<T> negative;  ///< m_n [planes][weights]
@@ -156,9 +158,9 @@ inline void soft_integers(const layer<T>& l, std::size_t at, std::size_t count, 
 
 } // namespace detail
 
-/// A(beta) = sigma(beta_B m_B0) tanh(beta m0 / 2): by how much freshly initialized gates shrink the weights.                      (C5)
-/// 1 for hard gates. With it in gate_options::amplitude a run starts from the rounded weights instead; not for init.logit below 0.3, where
-/// 1 / A outgrows the logits. Precondition: positive temperatures.
+/// A(beta) = sigma(beta_B m_B0) tanh(beta m0 / 2): by how much freshly initialized gates shrink the weights.           (C5)
+/// 1 for hard gates. With it in gate_options::amplitude a run starts from the rounded weights instead; not for init.logit below
+/// 0.3, where 1 / A outgrows the logits. Precondition: positive temperatures.
 [[nodiscard]] inline double amplitude(const init_options& init, const gate_options& options,
                                       bool has_mask = true) noexcept {
     if (options.mode == gate_mode::hard) return 1;
@@ -167,11 +169,12 @@ inline void soft_integers(const layer<T>& l, std::size_t at, std::size_t count, 
     return bits * detail::one_gate(detail::mask_temperature(options) * init.mask_logit).value;
 }
 
-/// Logits and scales of given weights: D = max |w| / (2^planes - 1) per scale, q = round(|w| / D), logit +m0 for every bit of q that is set (in
-/// `positive` for w > 0, in `negative` for w < 0), else -m0; masks m_B0. Weights that are all zero have the scale 1.
+/// Logits and scales of given weights: D = max |w| / (2^planes - 1) per scale, q = round(|w| / D), logit +m0 for every bit of q
+/// that is set (in `positive` for w > 0, in `negative` for w < 0), else -m0; masks m_B0. Weights that are all zero have the scale
+/// 1.
 /// weights  [K] finite, dense, any rank       layer  planes K = positive.size(), written whole
-/// Errors: bits_out_of_range "layer.planes", shape_mismatch, invalid_stride, non_finite "weights", invalid_argument "init" (m0 must be
-/// positive and finite, m_B0 finite), scale_out_of_range "weights"; nothing is written then.
+/// Errors: bits_out_of_range "layer.planes", shape_mismatch, invalid_stride, non_finite "weights", invalid_argument "init" (m0 must
+/// be positive and finite, m_B0 finite), scale_out_of_range "weights"; nothing is written then.
 template <class T, viewable Weights>
     requires(trainable<T>&& std::same_as<element_of_t<Weights>, T>)
 [[nodiscard]] inline status init_from_float(const Weights& weights, const layer<T>& l,
@@ -202,8 +205,8 @@ template <class T, viewable Weights>
 /// The weights of (C2).
 /// layer    unchanged        weights  [K], dense, written
 /// Errors: bits_out_of_range, shape_mismatch, invalid_stride, invalid_argument "temperature", "mask_temperature" or "amplitude".
-/// Logits that are NaN give weights that are NaN (with hard gates 0). Exactness: the same bytes on every architecture; with hard gates exactly
-/// integer * scale, rounded once. Complexity: one pass over every open plane, no allocation.
+/// Logits that are NaN give weights that are NaN (with hard gates 0). Exactness: the same bytes on every architecture; with hard
+/// gates exactly integer * scale, rounded once. Complexity: one pass over every open plane, no allocation.
 template <class T, destination Weights>
     requires(trainable<T>&& std::same_as<element_of_t<Weights>, T>)
 [[nodiscard]] inline status forward(const layer<T>& l, Weights&& weights, const gate_options& options) noexcept {
@@ -233,9 +236,10 @@ template <class T, destination Weights>
 /// The gradients of (C3) and (C4), rho left out.
 /// layer     unchanged, as in forward        gradient  [K], dense: d loss / d weights
 /// grads     written; an empty span is a gradient that is not wanted (positive and negative go together)
-/// A plane that is closed for good (M_b = 0) has logits of gradient exactly zero; hard masks have no gradient; hard gates leave that of the scale alone.
-/// Errors: those of forward, shape_mismatch "gradient" or "grads…"; non_finite "gradient" (NaN or infinity in it) or "layer" (in what
-/// it made): the gradients are then written, but a step should not be taken with them.
+/// A plane that is closed for good (M_b = 0) has logits of gradient exactly zero; hard masks have no gradient; hard gates leave
+/// that of the scale alone.
+/// Errors: those of forward, shape_mismatch "gradient" or "grads…"; non_finite "gradient" (NaN or infinity in it) or "layer" (in
+/// what it made): the gradients are then written, but a step should not be taken with them.
 /// Exactness: the same bytes on every architecture; sums in double. Complexity: one pass over every plane, no allocation.
 template <class T, viewable Gradient>
     requires(trainable<T>&& std::same_as<element_of_t<Gradient>, T>)
@@ -331,8 +335,8 @@ template <class T>
     return {};
 }
 /// The same for a model of this one layer: the pressure is strength (open planes - target_bits) / planes.
-/// Further errors: budget_infeasible "budget.target_bits" (below 1 or above the planes), invalid_argument "budget.strength". A layer without weights
-/// has no budget and nothing is added.
+/// Further errors: budget_infeasible "budget.target_bits" (below 1 or above the planes), invalid_argument "budget.strength". A
+/// layer without weights has no budget and nothing is added.
 template <class T>
 [[nodiscard]] inline status add_budget_gradient(const layer<T>& l, const layer<T>& grads, double temperature,
                                                 const bit_budget& budget) noexcept {
@@ -358,8 +362,8 @@ template <class T> inline bool keep_one_plane(const layer<T>& l) noexcept {
     return true;
 }
 
-/// Between the rounds of a run that rewinds to an early snapshot: m_B <- min(beta m_B, m_B0). A closed plane stays far from open, an open one
-/// starts anew. Errors: invalid_argument "temperature".
+/// Between the rounds of a run that rewinds to an early snapshot: m_B <- min(beta m_B, m_B0). A closed plane stays far from open,
+/// an open one starts anew. Errors: invalid_argument "temperature".
 template <class T>
 [[nodiscard]] inline status rescale_masks(const layer<T>& l, double temperature, double mask_logit) noexcept {
     if (const status s = validate_temperature(temperature); !s) return s;
@@ -370,7 +374,8 @@ template <class T>
     return {};
 }
 
-/// The share of the bit gates of open planes that are undecided, |beta m| < 3. While it is not near 0, hardening changes the weights visibly.
+/// The share of the bit gates of open planes that are undecided, |beta m| < 3. While it is not near 0, hardening changes the
+/// weights visibly.
 template <class T>
 [[nodiscard]] inline double undecided_share(const layer<T>& l, const gate_options& options) noexcept {
     std::size_t gates = 0, undecided = 0;
@@ -386,13 +391,13 @@ template <class T>
     return gates == 0 ? 0 : static_cast<double>(undecided) / static_cast<double>(gates);
 }
 
-/// The integer model: code_i = sum over open planes of 2^b ([m_p >= 0] - [m_n >= 0]), planes with m_B >= 0; empty lowest planes become factors 2 of the
-/// scales. code * scale is bit for bit what forward gives with hard gates.
+/// The integer model: code_i = sum over open planes of 2^b ([m_p >= 0] - [m_n >= 0]), planes with m_B >= 0; empty lowest planes
+/// become factors 2 of the scales. code * scale is bit for bit what forward gives with hard gates.
 /// layer   unchanged: hardening twice gives the same         codes  [K] int8 or int16, dense, written
 /// scales  one per scale of the layer, written
-/// Errors: bits_out_of_range, shape_mismatch, invalid_stride, storage_too_narrow "codes" (they do not fit), non_finite "layer" (a logit is NaN),
-/// invalid_scale "layer.scale" (a scale is not in [2^-100, 2^100]), scale_out_of_range "scales"; nothing is written then.
-/// All planes closed, or all digits cancelled, or no weights: codes 0, no planes, which is not an error.
+/// Errors: bits_out_of_range, shape_mismatch, invalid_stride, storage_too_narrow "codes" (they do not fit), non_finite "layer" (a
+/// logit is NaN), invalid_scale "layer.scale" (a scale is not in [2^-100, 2^100]), scale_out_of_range "scales"; nothing is written
+/// then. All planes closed, or all digits cancelled, or no weights: codes 0, no planes, which is not an error.
 template <class T, destination Codes>
     requires(trainable<T>&& code_storage<element_of_t<Codes>>&& std::signed_integral<element_of_t<Codes>>)
 [[nodiscard]] inline result<hardened> harden(const layer<T>& l, Codes&& codes, std::span<T> scales) noexcept {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// What surrounds a step of CSQ in every training loop: temperature, learning rates of the parameter groups, budget, freezing. No optimizer
-// and no loss: those are yours. Layer 5 (train).
+// What surrounds a step of CSQ in every training loop: temperature, learning rates of the parameter groups, budget, freezing. No
+// optimizer and no loss: those are yours. Layer 5 (train).
 //
-//   quant::csq::training<float> t{layers, grads, bits, full_scales, {.budget = {.target_bits = 3}}};  // arrays, one entry per layer
+//   quant::csq::training<float> t{layers, grads, bits, full_scales, {.budget = {.target_bits = 3}}};  // arrays, one entry per
+// layer
 //   for (std::size_t l = 0; l < layers.size(); ++l) if (auto s = t.start(l, weights[l]); !s) return s;
 //   for (std::size_t step = 0; step < steps; ++step) {
 //       if (auto s = t.begin_step(step, steps); !s) return s;
@@ -14,8 +15,9 @@
 //   }
 //   for (std::size_t l = 0; l < layers.size(); ++l) done[l] = quant::csq::harden(layers[l], codes[l]);
 //
-// Learning rates: a step of rate r moves a weight by about r G s^2 / 96 at temperature 1, s = max |w| at the start, so the rate of the
-// bits of a layer is bit_rate * rate / s^2. Weight decay goes to the bits alone: it keeps undecided ones where they can still turn.
+// Learning rates: a step of rate r moves a weight by about r G s^2 / 96 at temperature 1, s = max |w| at the start, so the rate of
+// the bits of a layer is bit_rate * rate / s^2. Weight decay goes to the bits alone: it keeps undecided ones where they can still
+// turn.
 
 #include <cmath>
 #include <cstddef>

@@ -32,7 +32,8 @@
 
 QUANT_BEGIN_NAMESPACE
 
-/// What became of a layer when it was hardened. A plane is one digit of {-1, 0, 1}; bit b stands for the plane of value 2^b of the codes.
+/// What became of a layer when it was hardened. A plane is one digit of {-1, 0, 1}; bit b stands for the plane of value 2^b of the
+/// codes.
 struct hardened {
     std::uint32_t planes = 0;    ///< planes in which some code has a digit
     std::uint32_t magnitude = 0; ///< bits that some |code| has; the same unless the planes have gaps
@@ -61,7 +62,8 @@ template <class T>
     return {};
 }
 
-/// Scales of weights whose largest gets the code 2^planes - 1: max |w| / (2^planes - 1) per row, 1 for a row of zeros. `weights` finite.
+/// Scales of weights whose largest gets the code 2^planes - 1: max |w| / (2^planes - 1) per row, 1 for a row of zeros. `weights`
+/// finite.
 /// Errors: scale_out_of_range "weights"; nothing is written then.
 template <class T>
 [[nodiscard]] inline status largest_scales(const T* weights, std::size_t length, std::span<T> scales,
@@ -113,7 +115,8 @@ inline void for_each_row(std::size_t at, std::size_t count, std::size_t row_leng
 /// w_hat = q D, q the reachable integer nearest to latent / D.
 /// latent  [K] dense       rounded  [K] dense, may be `latent`       scales  1, or one for each row of K / scales.size() weights
 /// Ties: to even multiples of the lowest plane when the planes have no gap. NaN stays NaN. No planes: all 0.
-/// Errors: bits_out_of_range "planes" (15 at most), shape_mismatch, invalid_stride, invalid_scale "scales"; nothing is written then.
+/// Errors: bits_out_of_range "planes" (15 at most), shape_mismatch, invalid_stride, invalid_scale "scales"; nothing is written
+/// then.
 /// Exactness: the same bytes on every architecture.
 template <viewable Latent, destination Rounded>
     requires(trainable<element_of_t<Latent>>&& std::same_as<element_of_t<Latent>, element_of_t<Rounded>>)
@@ -135,7 +138,8 @@ template <viewable Latent, destination Rounded>
 /// The gradients of (F1).
 /// gradient  [K] dense: d loss / d rounded        grad_latent  [K] dense, written      grad_scales  one per scale, written
 /// LSQ multiplies the gradient of the scale by 1 / sqrt(K R): that is the learning rate's matter, `learned_scale_rate`.
-/// Errors: those of round_to_planes; non_finite "gradient" or "latent": the gradients are then written, but no step should be taken.
+/// Errors: those of round_to_planes; non_finite "gradient" or "latent": the gradients are then written, but no step should be
+/// taken.
 template <viewable Latent, viewable Gradient, destination GradLatent>
     requires(trainable<element_of_t<Latent>>&& std::same_as<element_of_t<Latent>, element_of_t<Gradient>>&&
                  std::same_as<element_of_t<Latent>, element_of_t<GradLatent>>)

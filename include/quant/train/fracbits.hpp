@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
-// FracBits: the width of a layer, or of each of its channels, is a real number; between two integers the quantizer mixes both, so that
-// loss and cost have derivatives by the width. Layer 5 (train).
+// FracBits: the width of a layer, or of each of its channels, is a real number; between two integers the quantizer mixes both, so
+// that loss and cost have derivatives by the width. Layer 5 (train).
 //
 //   auto s = quant::fracbits::forward(latent, w_hat, widths);                      // widths: 1, or one per output channel
 //   s = quant::fracbits::backward(latent, grad_w_hat, grad_latent, grad_widths, widths);
@@ -110,10 +110,10 @@ template <class T> [[nodiscard]] inline double largest_tanh(const T* w, std::siz
 /// The weights of (R2).
 /// latent  [K] finite, dense, W        weights  [K] dense, written, may be `latent`
 /// widths  lambda: 1, or one for each output channel of K / widths.size() weights, in [1, 8]       factor  c: 1, or sat_factor
-/// At an integer width exactly odd integer * (c / (2^width - 1)), rounded once. Weights that are all zero are one code of +-1, as there
-/// is no code of 0.
-/// Errors: shape_mismatch, bits_out_of_range "widths", invalid_argument "factor", invalid_stride, non_finite "latent"; nothing is written
-/// then. Exactness: the same bytes on every architecture. Complexity: two passes.
+/// At an integer width exactly odd integer * (c / (2^width - 1)), rounded once. Weights that are all zero are one code of +-1, as
+/// there is no code of 0.
+/// Errors: shape_mismatch, bits_out_of_range "widths", invalid_argument "factor", invalid_stride, non_finite "latent"; nothing is
+/// written then. Exactness: the same bytes on every architecture. Complexity: two passes.
 template <viewable Latent, destination Weights>
     requires(trainable<element_of_t<Latent>>&& std::same_as<element_of_t<Latent>, element_of_t<Weights>>)
 [[nodiscard]] inline status forward(const Latent& latent, Weights&& weights,
@@ -170,9 +170,11 @@ template <viewable Latent, viewable Gradient, destination GradLatent>
     return {errc::non_finite, "gradient"};
 }
 
-/// 1 / (sqrt(n_out k_h k_w) std(w)): scale-adjusted training (Jin et al. 2019, arXiv 1912.10207) multiplies quantized weights by it.
+/// 1 / (sqrt(n_out k_h k_w) std(w)): scale-adjusted training (Jin et al. 2019, arXiv 1912.10207) multiplies quantized weights by
+/// it.
 /// weights  [K] finite: what forward gave with factor 1         outputs  n_out k_h k_w
-/// 1 when the weights do not vary. Errors: no_data (no weights), invalid_argument "outputs" (0), non_finite "weights", invalid_stride.
+/// 1 when the weights do not vary. Errors: no_data (no weights), invalid_argument "outputs" (0), non_finite "weights",
+/// invalid_stride.
 template <viewable Weights>
     requires(trainable<element_of_t<Weights>>)
 [[nodiscard]] inline result<double> sat_factor(const Weights& weights, std::size_t outputs) noexcept {
@@ -237,8 +239,8 @@ backward_activations(const X& x, const Gradient& gradient, GradX&& grad_x, doubl
     return activation_gradients<T>{static_cast<T>(sums.width), static_cast<T>(of_clip)};
 }
 
-/// Widths back into [low, 8] after every step of the optimizer. Errors: bits_out_of_range "low", non_finite "widths" (a NaN; nothing is
-/// written then).
+/// Widths back into [low, 8] after every step of the optimizer. Errors: bits_out_of_range "low", non_finite "widths" (a NaN;
+/// nothing is written then).
 template <class T>
     requires(trainable<T>)
 [[nodiscard]] inline status clamp_widths(std::span<T> widths, double low = min_width) noexcept {
@@ -251,8 +253,8 @@ template <class T>
     return {};
 }
 
-/// Size in bits of the weights, sum K lambda_w, and the bit operations of one input, sum macs lambda_w lambda_a: what interpolating the cost
-/// between the integer widths gives.
+/// Size in bits of the weights, sum K lambda_w, and the bit operations of one input, sum macs lambda_w lambda_a: what interpolating
+/// the cost between the integer widths gives.
 [[nodiscard]] inline double model_bits(std::span<const layer_cost> layers) noexcept {
     double total = 0;
     for (const layer_cost& l : layers) total += simd::rounded(static_cast<double>(l.weights) * l.weight_bits);
@@ -264,9 +266,9 @@ template <class T>
     return total;
 }
 
-/// d penalty / d resource for penalty = strength |resource - target| / target: +-strength / target, 0 on target. The published code does
-/// not divide by the target, which ties the strength to the unit. Errors: invalid_argument "target" or "strength" (not positive and finite; 0
-/// is a legal strength), non_finite "resource".
+/// d penalty / d resource for penalty = strength |resource - target| / target: +-strength / target, 0 on target. The published code
+/// does not divide by the target, which ties the strength to the unit. Errors: invalid_argument "target" or "strength" (not
+/// positive and finite; 0 is a legal strength), non_finite "resource".
 [[nodiscard]] inline result<double> penalty_slope(double resource, double target, double strength) noexcept {
     if (!(target > 0 && core_detail::is_finite(target))) return status{errc::invalid_argument, "target"};
     if (!(strength >= 0 && core_detail::is_finite(strength))) return status{errc::invalid_argument, "strength"};
@@ -274,9 +276,9 @@ template <class T>
     return resource > target ? strength / target : resource < target ? -strength / target : 0.0;
 }
 
-/// The same for a budget of average width: d (strength |mean - target|) / d lambda of layer l = +-strength K_l / sum K (1 / layers with per_layer).
-/// A layer with a width per channel divides it by its channels. Errors: no_data, budget_infeasible "budget.target_bits", invalid_argument
-/// "budget.strength". Precondition: l < layers.size().
+/// The same for a budget of average width: d (strength |mean - target|) / d lambda of layer l = +-strength K_l / sum K (1 / layers
+/// with per_layer). A layer with a width per channel divides it by its channels. Errors: no_data, budget_infeasible
+/// "budget.target_bits", invalid_argument "budget.strength". Precondition: l < layers.size().
 [[nodiscard]] inline result<double> budget_slope(std::span<const layer_bits> layers, std::size_t l,
                                                  const bit_budget& budget) noexcept {
     if (const status s = validate(budget, max_width); !s) return s;
@@ -288,12 +290,13 @@ template <class T>
     return *excess > 0 ? budget.strength * share : *excess < 0 ? -budget.strength * share : 0.0;
 }
 
-/// Integer widths for a budget: bits = round(width + offset) within [1, 8], with the largest offset in [-1, 1] whose average is at most
-/// 1.01 target_bits (31 halvings; ties of the rounding upward).
+/// Integer widths for a budget: bits = round(width + offset) within [1, 8], with the largest offset in [-1, 1] whose average is at
+/// most 1.01 target_bits (31 halvings; ties of the rounding upward).
 /// widths    lambda, of layers or of channels          elements  how many weights each stands for
 /// bits      written                                   Returns the offset.
-/// Errors: shape_mismatch "elements" or "bits", bits_out_of_range "widths", no_data "elements", budget_infeasible "budget.target_bits" (also
-/// when even the offset -1 leaves too many bits: the widths have to shrink first); nothing is written then.
+/// Errors: shape_mismatch "elements" or "bits", bits_out_of_range "widths", no_data "elements", budget_infeasible
+/// "budget.target_bits" (also when even the offset -1 leaves too many bits: the widths have to shrink first); nothing is written
+/// then.
 template <class T>
     requires(trainable<T>)
 [[nodiscard]] inline result<double> discretize(std::span<const T> widths, std::span<const std::size_t> elements,
@@ -335,11 +338,11 @@ template <class T>
     return low;
 }
 
-/// The integer model at integer widths: codes 2 j - (2^bits - 1), odd, and scales factor / (2^bits - 1). code * scale is bit for bit what
-/// forward gives at these widths and this factor, which must not change any more.
+/// The integer model at integer widths: codes 2 j - (2^bits - 1), odd, and scales factor / (2^bits - 1). code * scale is bit for
+/// bit what forward gives at these widths and this factor, which must not change any more.
 /// codes  [K] int16, or int8 for up to 7 bits          scales  one per width, written            bits  1, or one per output channel
-/// Errors: shape_mismatch, bits_out_of_range "bits" (not 1 to 8), storage_too_narrow "codes", invalid_argument "factor", invalid_stride,
-/// non_finite "latent"; nothing is written then.
+/// Errors: shape_mismatch, bits_out_of_range "bits" (not 1 to 8), storage_too_narrow "codes", invalid_argument "factor",
+/// invalid_stride, non_finite "latent"; nothing is written then.
 template <viewable Latent, destination Codes>
     requires(
         trainable<element_of_t<Latent>>&& code_storage<element_of_t<Codes>>&& std::signed_integral<element_of_t<Codes>>)
