@@ -28,6 +28,7 @@ enum class clip_method : std::uint8_t { minmax, percentile, mse, entropy, aciq }
 enum class aciq_variant : std::uint8_t { paper, corrected, exact, empirical };
 enum class prior_choice : std::uint8_t { laplace, gauss, automatic };
 enum class correction : std::uint8_t { none, mean, mean_and_norm };
+enum class storage_choice : std::uint8_t { dense, planes, smaller };
 enum class granularity_choice : std::uint8_t { per_tensor, per_axis, per_group };
 
 /// Options of `quantize`, checked against each other by main.cpp.
@@ -54,6 +55,9 @@ struct quantize_command : common_options {
     int min_bits = 2;
     int max_bits = 8;
     correction correct = correction::none;
+
+    std::optional<int> planes; ///< magnitude planes a tensor may keep
+    storage_choice storage = storage_choice::dense;
 
     quant::rounding round = quant::rounding::nearest_even;
     quant::scale_by divide = quant::scale_by::division;

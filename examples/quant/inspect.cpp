@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "plane_storage.hpp"
 #include "statistics.hpp"
-#include "storage.hpp"
 
 namespace quant_tool {
 
@@ -95,21 +95,22 @@ void inspect(const inspect_options& options) {
         }
     }
 
-    table packed({"quantized", "dtype", "shape", "bits", "codes", "scales", "clip", "corrected", "size"});
+    table packed({"quantized", "dtype", "shape", "bits", "codes", "scales", "clip", "corrected", "stored as", "size"});
     for (const auto& t : split.quantized) {
         const auto format = t.codes.format();
-        const double bits = quant::average_bits(t.codes);
+        const double bits = stored_bits(t);
         const auto clip = t.provenance.is_object() && t.provenance.contains("clip") && t.provenance["clip"].is_string()
                               ? t.provenance["clip"].get<std::string>()
                               : std::string("-");
         packed.row({printable(t.name), std::string(name_of(t.type)), shape_text(t.shape), number_text("%.4g", bits),
                     format.is_signed ? (format.narrow_range ? "signed narrow" : "signed") : "unsigned",
                     std::to_string(t.layout.slices()) + " per " + granularity_text(t), printable(clip, 20),
-                    t.codes.corrections().empty() ? "no" : "yes", bytes_text(t.bytes)});
+                    t.codes.corrections().empty() ? "no" : "yes", storage_text(t), bytes_text(t.bytes)});
         json entry{{"name", t.name},
                    {"dtype", name_of(t.type)},
                    {"shape", t.shape},
                    {"average_bits", bits},
+                   {"storage", storage_text(t)},
                    {"signed", format.is_signed},
                    {"narrow", format.narrow_range},
                    {"slices", t.layout.slices()},

@@ -118,6 +118,8 @@ struct command_line {
             "      4 bits, one scale per 32 weights along the last axis: language models.\n"
             "  quant quantize m.safetensors -o q.safetensors --bits 4 --clip aciq --average-bits 4 --bias-correct\n"
             "      4 bits on average, the channels that need more get more, means restored: ACIQ.\n"
+            "  quant quantize m.safetensors -o q.safetensors --bits 6 --planes 3\n"
+            "      Codes of 6 bits that use 3 magnitude planes, stored as bit planes where that is smaller.\n"
             "  quant quantize m.safetensors -o q.safetensors --include 'conv.*' --exclude 'conv1\\.'\n"
             "      Only some tensors; a pattern may match anywhere in a name.\n"
             "  quant quantize model.onnx -o model.int4.onnx --bits 4\n"
@@ -223,6 +225,18 @@ struct command_line {
         c->add_option("--max-bits", o.max_bits, "Largest width of a channel")
             ->check(CLI::Range(1, 8))
             ->capture_default_str()
+            ->group(widths);
+
+        c->add_option(
+             "--planes", o.planes,
+             "Keep so many magnitude planes of each tensor's codes, those that cost the least error; the codes "
+             "move to what is left")
+            ->check(CLI::Range(0, 8))
+            ->group(widths);
+        c->add_option("--storage", o.storage,
+                      "dense: codes of their width one after the other; planes: a bit plane for every bit that occurs, "
+                      "of all channels or of each; smaller: of the two (default: dense, with --planes smaller)")
+            ->transform(choice(storage_names))
             ->group(widths);
 
         // Not a flag with an optional value: `--bias-correct file` would swallow the file.
@@ -419,6 +433,18 @@ struct command_line {
         only_with("--min-bits", o.average_bits.has_value(), "--average-bits");
         only_with("--max-bits", o.average_bits.has_value(), "--average-bits");
         only_with("--seed", o.round == quant::rounding::stochastic, "--rounding stochastic");
+        for (const char* option : {"--planes", "--storage"}) {
+            if (given(option) && o.input.ends_with(".onnx")) {
+                contradiction(std::string(option) + " is not for ONNX models, whose codes have one place");
+            }
+        }
+        if (o.planes && (!o.is_signed || o.map != quant::mapping::symmetric)) {
+            contradiction(std::string("--planes and ") + (o.is_signed ? "--mapping affine" : "--unsigned") +
+                          " contradict each other: a plane of magnitudes needs zero to be the code 0");
+        }
+        if (o.planes && !given("--storage")) {
+            o.storage = storage_choice::smaller;
+        }
         if (o.average_bits) {
             if (o.granularity != granularity_choice::per_axis) {
                 contradiction(

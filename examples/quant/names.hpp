@@ -28,6 +28,8 @@ inline constexpr name_table<correction, 3> correction_names{
 inline constexpr name_table<granularity_choice, 3> granularity_names{{{"per_tensor", granularity_choice::per_tensor},
                                                                       {"per_axis", granularity_choice::per_axis},
                                                                       {"per_group", granularity_choice::per_group}}};
+inline constexpr name_table<storage_choice, 3> storage_names{
+    {{"dense", storage_choice::dense}, {"planes", storage_choice::planes}, {"smaller", storage_choice::smaller}}};
 inline constexpr name_table<quant::mapping, 2> mapping_names{
     {{"symmetric", quant::mapping::symmetric}, {"affine", quant::mapping::affine}}};
 inline constexpr name_table<quant::rounding, 4> rounding_names{{{"nearest-even", quant::rounding::nearest_even},

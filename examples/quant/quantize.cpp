@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "html_report.hpp"
+#include "plane_storage.hpp"
 #include "quantize_values.hpp"
 #include "statistics.hpp"
 #include "storage.hpp"
 
+#include <quant/bias_correction.hpp>
+#include <quant/bit_planes.hpp>
 #include <quant/quantize/quantize_scheme.hpp>
 
 namespace quant_tool {
@@ -101,6 +104,9 @@ json provenance_of(const quantize_command& o) {
         out["max_bits"] = o.max_bits;
     }
     out["bias_correct"] = name_in(correction_names, o.correct);
+    if (o.planes) {
+        out["planes"] = *o.planes;
+    }
     out["rounding"] = name_in(rounding_names, o.round);
     if (o.round == quant::rounding::stochastic) {
         out["seed"] = o.seed;
@@ -198,6 +204,7 @@ void report_quantized(const quantize_command& options, std::span<const quantized
                        {"dtype", r.type},
                        {"shape", r.shape},
                        {"average_bits", r.average_bits},
+                       {"storage", r.storage},
                        {"slices", r.slices},
                        {"clip", name_in(clip_names, options.clip)},
                        {"sqnr_db", number(r.error.sqnr_db)},
@@ -218,11 +225,25 @@ void report_quantized(const quantize_command& options, std::span<const quantized
                               {"file_bytes_after", file_after}};
         print(document);
     } else if (!options.quiet) {
-        table shown({"tensor", "shape", "bits", "clip", "SQNR dB", "before", "after"});
+        // How codes are stored is said where there is a choice.
+        const bool stored = options.storage != storage_choice::dense;
+        std::vector<std::string> headings{"tensor", "shape", "bits", "clip", "SQNR dB", "before", "after"};
+        if (stored) {
+            headings.push_back("stored as");
+        }
+        table shown(headings);
         for (const auto& r : rows) {
-            shown.row({printable(r.name), shape_text(r.shape), number_text("%.4g", r.average_bits),
-                       std::string(name_in(clip_names, options.clip)), decibel_text(r.error.sqnr_db),
-                       bytes_text(r.bytes_before), bytes_text(r.bytes_after)});
+            std::vector<std::string> cells{printable(r.name),
+                                           shape_text(r.shape),
+                                           number_text("%.4g", r.average_bits),
+                                           std::string(name_in(clip_names, options.clip)),
+                                           decibel_text(r.error.sqnr_db),
+                                           bytes_text(r.bytes_before),
+                                           bytes_text(r.bytes_after)};
+            if (stored) {
+                cells.push_back(r.storage);
+            }
+            shown.row(std::move(cells));
         }
         shown.print(std::cout);
         std::cout << rows.size() << " tensors quantized to " << number_text("%.4g", mean_bits) << " bits on average, "
@@ -239,6 +260,25 @@ struct outcome {
     stored_tensor stored;
     quantized_row row;
 };
+
+/// Keeps the magnitude planes that cost the least error, of the whole tensor; the corrections follow.
+void keep_planes(quant::quantized_tensor& q, std::span<const float> values, const sliced_shape& layout,
+                 const std::string& name, const quantize_command& o) {
+    const auto e = layout.extents();
+    const auto refuse = [&](quant::status s) {
+        if (!s) {
+            throw refused(s, o.input, name);
+        }
+    };
+    const auto codes = quant::view(q.mutable_codes<std::int8_t>(), e[0], e[1], e[2]); // signed: main.cpp sees to it
+    const quant::prune_options few{.max_planes = static_cast<std::size_t>(*o.planes), .adjacent = true};
+    refuse(quant::prune_planes(codes, q.params(), layout.library(), few).status());
+    if (o.correct != correction::none) {
+        const auto how = o.correct == correction::mean ? quant::correct::mean : quant::correct::mean_and_norm;
+        refuse(quant::bias_correction(quant::view(values, e[0], e[1], e[2]), codes, q.params(), q.mutable_corrections(),
+                                      layout.library(), how));
+    }
+}
 
 outcome quantize_one(tensor& t, const quantize_command& o, unsigned threads) {
     outcome out;
@@ -272,13 +312,18 @@ outcome quantize_one(tensor& t, const quantize_command& o, unsigned threads) {
         throw refused(q.status(), o.input, t.name);
     }
     s.codes = std::move(*q);
+    if (o.planes) {
+        keep_planes(s.codes, values, s.layout, t.name, o);
+    }
+    choose_storage(s, o.storage);
 
     // What the reader of the file will get, in the tensor's own type.
     auto restored = restore(s, t.type, threads);
     if (const auto measured = measure_error(values, as_floats(restored, restored_buffer, threads), threads)) {
         row.error = *measured; // otherwise nothing is finite, and nothing measured
     }
-    row.average_bits = quant::average_bits(s.codes);
+    row.average_bits = stored_bits(s);
+    row.storage = storage_text(s);
     row.slices = s.layout.slices();
     if (!o.report.empty()) {
         row.drawn = quant_report::draw(histogram_of(values, threads));
@@ -361,7 +406,8 @@ void quantize(const quantize_command& options) {
         }
     }
     out.metadata = std::move(file.metadata);
-    out.metadata.emplace_back(format_key, format_version);
+    const bool any_planes = std::ranges::any_of(outcomes, [](const outcome& r) { return !r.stored.live.empty(); });
+    out.metadata.emplace_back(format_key, any_planes ? planes_version : format_version);
     try {
         out.metadata.emplace_back(tensors_key, descriptions.dump());
     } catch (const json::exception&) { // .npz promises no encoding, the description of the tensors needs one

@@ -30,7 +30,8 @@ struct quantized_row {
     std::string type; ///< before
     shape_type shape;
     std::uint64_t slices = 0;
-    double average_bits = 0;
+    double average_bits = 0; ///< as stored: a plane is a bit
+    std::string storage = "dense";
     quant::error_measures error;
     std::uint64_t non_finite = 0, bytes_before = 0, bytes_after = 0;
     std::optional<quant_report::picture> drawn; ///< only where a page is to be written

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "storage.hpp"
 
+#include "plane_storage.hpp"
+
 #include <map>
 #include <quant/core/half.hpp>
 #include <quant/packing.hpp>
@@ -54,6 +56,34 @@ template <class F> void for_each_slice(const stored_tensor& t, unsigned threads,
             f(s);
         }
     });
+}
+
+/// The codes of all slices, one stream after the other.
+std::vector<std::uint8_t> pack_dense(const stored_tensor& t, unsigned threads) {
+    const auto params = t.codes.params();
+    const auto begin = packed_offsets(t);
+    std::vector<std::uint8_t> packed(begin.back());
+    with_codes(t.codes, [&](auto codes) {
+        using code = typename decltype(codes)::value_type;
+        for_each_slice(t, threads, [&](std::uint64_t s) {
+            const auto pack = [&](std::span<const code> slice) {
+                const auto bytes = std::span(packed).subspan(begin[s], begin[s + 1] - begin[s]);
+                if (const auto status = quant::pack_codes(slice, bytes, params[s].format); !status) {
+                    throw error(exit_code::internal, {}, t.name, std::string("packing: ") + status.argument);
+                }
+            };
+            const auto size = t.layout.slice_size(s);
+            if (const auto dense = t.layout.dense_slice(s)) {
+                pack(codes.subspan(*dense, size));
+                return;
+            }
+            std::vector<std::remove_const_t<code>> slice;
+            slice.reserve(size);
+            t.layout.for_each(s, [&](std::uint64_t offset) { slice.push_back(codes[offset]); });
+            pack(slice);
+        });
+    });
+    return packed;
 }
 
 /// Reads the entry of one tensor from the JSON text and its parts from the file.
@@ -123,9 +153,16 @@ public:
             packed_size += quant::packed_bytes(t.layout.slice_size(s), format.with_bits(bits));
         }
         format = format.with_bits(widest);
-        const auto packed = part<std::uint8_t>(".codes", dtype::u8, packed_size, used, true);
-        t.bytes =
-            (scales.size() + zero_points.size() + gains.size() + shifts.size()) * 4 + widths.size() + packed.size();
+        const bool in_planes = entry_.contains("storage") && choice(storage_names, "storage") == storage_choice::planes;
+        std::span<const std::uint8_t> packed;
+        std::span<const std::uint16_t> words;
+        if (in_planes) {
+            words = plane_parts(t, *count, used);
+        } else {
+            packed = part<std::uint8_t>(".codes", dtype::u8, packed_size, used, true);
+        }
+        t.bytes = (scales.size() + zero_points.size() + gains.size() + shifts.size()) * 4 + widths.size() +
+                  packed.size() + words.size() * 2 + live_bytes_;
 
         const auto extents = t.layout.extents();
         const bool corrected = !gains.empty() || !shifts.empty();
@@ -147,7 +184,11 @@ public:
                 t.codes.mutable_corrections()[s] = c;
             }
         }
-        if (format.is_signed) {
+        if (in_planes) {
+            if (const auto wrong = unpack_planes(t, words); !wrong.empty()) {
+                fail(wrong);
+            }
+        } else if (format.is_signed) {
             unpack<std::int8_t>(t, packed);
         } else {
             unpack<std::uint8_t>(t, packed);
@@ -217,6 +258,28 @@ private:
         }
         return t->as<T>();
     }
+    /// The words of a tensor in planes; sets which are live.
+    std::span<const std::uint16_t> plane_parts(stored_tensor& t, std::uint64_t count, std::set<std::string>& used) {
+        if (count > std::numeric_limits<std::size_t>::max() / 128) {
+            fail("its shape is empty or overflows");
+        }
+        const std::uint64_t rows = plane_rows(t);
+        const bool by_row = !entry_.contains("live") || at("live").is_null();
+        if (by_row) {
+            const auto masks = part<std::uint16_t>(".live", dtype::u16, rows, used, true);
+            t.live.assign(masks.begin(), masks.end());
+            live_bytes_ = masks.size_bytes();
+        } else {
+            t.live.assign(1, static_cast<live_mask>(integer("live", 0, 0xFFFF)));
+        }
+        const auto size = plane_words(t, count / rows);
+        // Codes without a live plane take no bytes: what a few bytes may claim has an end.
+        constexpr std::uint64_t most_of_nothing = std::uint64_t{1} << 31;
+        if (size == 0 && count > most_of_nothing) {
+            fail("a shape of " + std::to_string(count) + " codes and no live plane");
+        }
+        return part<std::uint16_t>(".planes", dtype::u16, size, used, true);
+    }
     template <class Code> void unpack(stored_tensor& t, std::span<const std::uint8_t> packed) const {
         const auto codes = t.codes.mutable_codes<Code>();
         const auto begin = packed_offsets(t);
@@ -245,6 +308,7 @@ private:
     std::string name_;
     const json& entry_;
     unsigned threads_;
+    std::uint64_t live_bytes_ = 0;
 };
 
 } // namespace
@@ -255,9 +319,9 @@ quantized_file split_quantized(tensor_file file, const std::string& path, unsign
     if (version == nullptr) {
         throw refuse("is not a quantized file (no " + std::string(format_key) + " in its metadata)");
     }
-    if (*version != format_version) {
-        throw refuse("format version '" + printable(*version, 40) + "' is unknown, this program reads version " +
-                     format_version);
+    if (*version != format_version && *version != planes_version) {
+        throw refuse("format version '" + printable(*version, 40) + "' is unknown, this program reads versions " +
+                     format_version + " and " + planes_version);
     }
     const auto* const text = file.find_metadata(tensors_key);
     if (text == nullptr) {
@@ -296,35 +360,25 @@ quantized_file split_quantized(tensor_file file, const std::string& path, unsign
     return out;
 }
 
-std::vector<tensor> parts_of(const stored_tensor& t, unsigned threads) {
-    const auto params = t.codes.params();
-    const auto begin = packed_offsets(t);
-    std::vector<std::uint8_t> packed(begin.back());
-    with_codes(t.codes, [&](auto codes) {
-        using code = typename decltype(codes)::value_type;
-        for_each_slice(t, threads, [&](std::uint64_t s) {
-            const auto pack = [&](std::span<const code> slice) {
-                const auto bytes = std::span(packed).subspan(begin[s], begin[s + 1] - begin[s]);
-                if (const auto status = quant::pack_codes(slice, bytes, params[s].format); !status) {
-                    throw error(exit_code::internal, {}, t.name, std::string("packing: ") + status.argument);
-                }
-            };
-            const auto size = t.layout.slice_size(s);
-            if (const auto dense = t.layout.dense_slice(s)) {
-                pack(codes.subspan(*dense, size));
-                return;
-            }
-            std::vector<std::remove_const_t<code>> slice;
-            slice.reserve(size);
-            t.layout.for_each(s, [&](std::uint64_t offset) { slice.push_back(codes[offset]); });
-            pack(slice);
-        });
-    });
+std::uint64_t dense_bytes(const stored_tensor& t) { return packed_offsets(t).back(); }
 
-    const auto shape = parameter_shape(t);
+std::vector<tensor> parts_of(const stored_tensor& t, unsigned threads) {
     std::vector<tensor> out;
-    const std::uint64_t packed_size = packed.size();
-    out.push_back(make_tensor(t.name + ".codes", dtype::u8, {packed_size}, std::move(packed)));
+    if (t.live.empty()) {
+        auto packed = pack_dense(t, threads);
+        const std::uint64_t size = packed.size();
+        out.push_back(make_tensor(t.name + ".codes", dtype::u8, {size}, std::move(packed)));
+    } else {
+        auto words = pack_planes(t);
+        const std::uint64_t size = words.size();
+        out.push_back(make_tensor(t.name + ".planes", dtype::u16, {size}, std::move(words)));
+        if (t.live.size() > 1) {
+            out.push_back(make_tensor(t.name + ".live", dtype::u16, {t.live.size()}, t.live));
+        }
+    }
+
+    const auto params = t.codes.params();
+    const auto shape = parameter_shape(t);
     std::vector<float> scales;
     std::vector<std::int32_t> zero_points;
     std::vector<std::uint8_t> widths;
@@ -365,6 +419,10 @@ json description_of(const stored_tensor& t) {
     out["bits"] = one_width(t.codes) ? json(t.codes.params().front().format.bits) : json(nullptr);
     out["signed"] = t.codes.format().is_signed;
     out["narrow"] = t.codes.format().narrow_range;
+    if (!t.live.empty()) {
+        out["storage"] = name_in(storage_names, storage_choice::planes);
+        out["live"] = t.live.size() == 1 ? json(t.live[0]) : json(nullptr);
+    }
     out["granularity"] = name_in(granularity_names, t.layout.granularity);
     if (t.layout.granularity != granularity_choice::per_tensor) {
         out["axis"] = t.axis;

@@ -15,6 +15,7 @@ namespace quant_tool {
 inline constexpr const char* format_key = "quant.format";
 inline constexpr const char* tensors_key = "quant.tensors";
 inline constexpr const char* format_version = "1";
+inline constexpr const char* planes_version = "2"; ///< of files in which a tensor stands in bit planes
 
 /// Whole slices of a tensor: `count` positions of one dimension of sliced_shape::extents() from `first` on, and the slices
 /// they hold.
@@ -143,7 +144,9 @@ struct stored_tensor {
     sliced_shape layout;           ///< granularity and group size
     json provenance;               ///< how the parameters were found: clip, rounding, ...; nothing a reader needs
     quant::quantized_tensor codes; ///< extents as `layout` gives them
-    std::uint64_t bytes = 0;       ///< of its parts in the file, headers not counted
+    /// Codes in bit planes: the planes that are live in all rows, or one mask for each row (plane_storage.hpp). Empty: dense codes.
+    std::vector<std::uint16_t> live;
+    std::uint64_t bytes = 0; ///< of its parts in the file, headers not counted
 };
 
 [[nodiscard]] inline bool is_quantized(const tensor_file& file) { return file.find_metadata(format_key) != nullptr; }
@@ -160,6 +163,8 @@ struct quantized_file {
 /// The parts of a quantized tensor, and its entry in the JSON text.
 [[nodiscard]] std::vector<tensor> parts_of(const stored_tensor& t, unsigned threads = 1);
 [[nodiscard]] json description_of(const stored_tensor& t);
+/// Bytes of the codes where they are not in planes.
+[[nodiscard]] std::uint64_t dense_bytes(const stored_tensor& t);
 
 /// Real values of a quantized tensor, computed in float32 and rounded once to `type`.
 [[nodiscard]] tensor restore(const stored_tensor& t, dtype type, unsigned threads);

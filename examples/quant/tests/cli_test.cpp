@@ -200,6 +200,10 @@ TEST_CASE("wrong and contradictory options are refused with exit code 2") {
         {{"--average-bits", "4", "--min-bits", "5"}, {"--average-bits must lie"}},
         {{"--average-bits", "nan"}, {"--average-bits"}},
         {{"--seed", "7"}, {"--seed", "stochastic"}},
+        {{"--planes", "9"}, {"--planes"}},
+        {{"--planes", "2", "--unsigned"}, {"--planes", "--unsigned"}},
+        {{"--planes", "2", "--mapping", "affine"}, {"--planes", "--mapping affine"}},
+        {{"--storage", "heap"}, {"--storage", "heap"}},
         {{"--include", "("}, {"'('", "regular expression"}},
         {{"--include", "no-such-name"}, {"--include", "no-such-name"}},
         {{"--bias-correct=median"}, {"--bias-correct", "median"}},
@@ -227,12 +231,12 @@ TEST_CASE("wrong and contradictory options are refused with exit code 2") {
 TEST_CASE("--help and --version succeed; help names every option that the documentation names") {
     const auto help = run({"quantize", "--help"});
     check_succeeds(help);
-    for (const std::string option : {"--bits",     "--signed",     "--mapping",          "--narrow",
-                                     "--axis",     "--per-tensor", "--group-size",       "--clip",
-                                     "--prior",    "--aciq-mode",  "--percentile",       "--average-bits",
-                                     "--min-bits", "--max-bits",   "--bias-correct",     "--rounding",
-                                     "--scale-by", "--include",    "--exclude",          "--json",
-                                     "--force",    "--quiet",      "--allow-non-finite", "Examples"}) {
+    for (const std::string option : {"--bits",       "--signed",       "--mapping",  "--narrow",   "--axis",
+                                     "--per-tensor", "--group-size",   "--clip",     "--prior",    "--aciq-mode",
+                                     "--percentile", "--average-bits", "--min-bits", "--max-bits", "--bias-correct",
+                                     "--rounding",   "--scale-by",     "--include",  "--exclude",  "--json",
+                                     "--planes",     "--storage",      "--force",    "--quiet",    "--allow-non-finite",
+                                     "Examples"}) {
         INFO(option);
         CHECK(help.out.find(option) != std::string::npos);
     }
@@ -286,6 +290,9 @@ TEST_CASE("quantize, dequantize and compare agree, for every kind of option") {
         {"--bits", "4", "--mapping", "affine", "--clip", "minmax", "--rounding", "toward-negative"},
         {"--bits", "4", "--rounding", "stochastic", "--seed", "7"},
         {"--average-bits", "3.5", "--min-bits", "1", "--max-bits", "6", "--clip", "minmax"},
+        {"--bits", "6", "--planes", "3", "--storage", "planes", "--bias-correct"},
+        {"--average-bits", "3.5", "--axis", "1", "--storage", "planes"},
+        {"--bits", "4", "--planes", "2", "--group-size", "4"},
     };
     for (const auto& options : cases) {
         std::string title;
@@ -740,7 +747,7 @@ TEST_CASE("a damaged quantized file is refused with the tensor's name") {
     const auto replace = [](const char* name, tensor t) { return [=](tensor_file& q) { *q.find(name) = t; }; };
     const float nan = std::numeric_limits<float>::quiet_NaN();
     const std::vector<std::tuple<std::string, change, std::vector<std::string>>> cases{
-        {"version", [](tensor_file& q) { q.metadata[0].second.assign(1, '2'); }, {"version '2'"}},
+        {"version", [](tensor_file& q) { q.metadata[0].second.assign(1, '3'); }, {"version '3'"}},
         {"no JSON", [](tensor_file& q) { q.metadata[1].second.assign(1, '{'); }, {"quant.tensors"}},
         {"deep JSON", [](tensor_file& q) { q.metadata[1].second = std::string(1'000'000, '['); }, {"quant.tensors"}},
         {"no description", [](tensor_file& q) { q.metadata.pop_back(); }, {"quant.tensors"}},
@@ -810,6 +817,151 @@ TEST_CASE("a damaged quantized file is refused with the tensor's name") {
     }
     check_fails(run({"dequantize", input, "-o", dir / "r.safetensors"}), exit_code::input,
                 {input, "is not a quantized file"});
+}
+
+TEST_CASE("every plane that is dropped leaves the file, and the codes are those of a dense file") {
+    const scratch_directory dir;
+    const auto input = dir / "m.safetensors", output = dir / "q.safetensors", dense = dir / "d.safetensors";
+    tensor_file f;
+    f.tensors.push_back(make_tensor("a", dtype::f32, {20, 100}, weights(2000, 1)));
+    f.tensors.push_back(make_tensor("b", dtype::f32, {300, 3, 7}, weights(6300, 2)));
+    f.tensors.push_back(make_tensor("c", dtype::bf16, {1, 16}, std::vector<std::uint16_t>(16, 0x3F80)));
+    write_safetensors(input, f);
+    const auto file_size = [](const std::string& path) { return read_file(path).size(); };
+    std::size_t before = 0;
+    for (int planes = 6; planes >= 0; --planes) {
+        const std::vector<std::string> options{"--bits", "7", "--planes", std::to_string(planes), "--force"};
+        const auto quantize = [&](const std::string& to, const char* storage) {
+            std::vector<std::string> arguments{"quantize", input, "-o", to, "--storage", storage, "-q"};
+            arguments.insert(arguments.end(), options.begin(), options.end());
+            check_succeeds(run(arguments));
+        };
+        quantize(output, "planes");
+        quantize(dense, "dense");
+        auto parts = read_safetensors(output);
+        const auto stored = [&](const char* name) { return parts.find(name)->bytes.size(); };
+        const auto p = static_cast<std::size_t>(planes == 0 ? 0 : planes + 1); // with the plane of the sign
+        CHECK(stored("a.planes") == 2 * p * 20 * 7);                           // 2 P M ceil(K / 16)
+        CHECK(stored("b.planes") == 2 * p * 300 * 2);
+        CHECK(stored("c.planes") == 2u * static_cast<unsigned>(planes)); // positive codes need no sign
+        CHECK(stored("a.scales") == 80);
+        CHECK(*parts.find_metadata("quant.format") == "2");
+        CHECK(parts.tensors.size() == 6);
+        CHECK((before == 0 || file_size(output) < before));
+        before = file_size(output);
+        check_succeeds(run({"dequantize", output, "-o", dir / "r1.safetensors", "--force", "-q"}));
+        check_succeeds(run({"dequantize", dense, "-o", dir / "r2.safetensors", "--force", "-q"}));
+        CHECK(read_file(dir / "r1.safetensors") == read_file(dir / "r2.safetensors"));
+        const auto seen = run({"inspect", output, "--json"}).json()["quantized"];
+        CHECK(seen[0]["average_bits"] == p);
+        CHECK(seen[0]["storage"] == std::to_string(p) + " planes");
+    }
+    // The smaller of both: half a word of every row is empty in b, and its 7 bits are all in use.
+    const auto r = run({"quantize", input, "-o", output, "--bits", "7", "--storage", "smaller", "--force", "--json"});
+    check_succeeds(r);
+    CHECK(r.json()["tensors"][0]["storage"] == "dense");
+    CHECK(r.json()["tensors"][1]["storage"] == "dense");
+    CHECK(r.json()["tensors"][2]["storage"] == "6 planes");
+}
+
+TEST_CASE("channels of different widths have their own planes") {
+    const scratch_directory dir;
+    const auto input = dir / "m.safetensors", output = dir / "q.safetensors";
+    std::vector<float> values;
+    for (unsigned c = 0; c < 16; ++c) {
+        for (const float x : weights(640, c, std::ldexp(1.0f, static_cast<int>(c) / 3))) {
+            values.push_back(x);
+        }
+    }
+    tensor_file f;
+    f.tensors.push_back(make_tensor("w", dtype::f32, {16, 640}, values));
+    write_safetensors(input, f);
+    check_succeeds(run({"quantize", input, "-o", output, "--average-bits", "4", "--storage", "planes", "-q"}));
+    auto parts = read_safetensors(output);
+    REQUIRE(parts.find("w.live") != nullptr);
+    const auto live = parts.find("w.live")->as<std::uint16_t>();
+    const auto bits = parts.find("w.bits")->as<std::uint8_t>();
+    std::size_t planes = 0;
+    for (std::size_t r = 0; r < 16; ++r) {
+        CHECK(std::popcount(live[r]) == bits[r]); // min-max codes use every bit
+        planes += bits[r];
+    }
+    CHECK(parts.find("w.planes")->bytes.size() == 2 * 40 * planes);
+    check_succeeds(run({"dequantize", output, "-o", dir / "r.safetensors", "-q"}));
+}
+
+TEST_CASE("damaged bit planes are refused with the tensor's name") {
+    const scratch_directory dir;
+    const auto input = dir / "m.safetensors", output = dir / "q.safetensors", broken = dir / "b.safetensors";
+    tensor_file f;
+    f.tensors.push_back(make_tensor("w", dtype::f32, {2, 4}, std::vector<float>{-4, 3, 1, -1, -2, 1.5f, 0.5f, -0.5f}));
+    write_safetensors(input, f);
+    check_succeeds(
+        run({"quantize", input, "-o", output, "--bits", "3", "--clip", "minmax", "--storage", "planes", "-q"}));
+    const auto good = read_safetensors(output);
+    {
+        // Codes -4 3 1 -1 in both rows: bit 0 of 3, 1, -1; bit 1 of 3, -1; the sign of -4, -1. Planes 1, 2 and -4; two rows per word.
+        auto parts = good;
+        const auto words = parts.find("w.planes")->as<std::uint16_t>();
+        CHECK(std::vector<std::uint16_t>(words.begin(), words.end()) ==
+              std::vector<std::uint16_t>{0xE, 0xE, 0xA, 0xA, 0x9, 0x9});
+        CHECK(nlohmann::json::parse(*parts.find_metadata("quant.tensors"))["w"]["live"] == 0x0403);
+    }
+    using change = std::function<void(tensor_file&, nlohmann::ordered_json&)>;
+    const auto words = [](std::vector<std::uint16_t> values) {
+        return [=](tensor_file& q, nlohmann::ordered_json&) {
+            const std::uint64_t n = values.size();
+            *q.find("w.planes") = make_tensor("w.planes", dtype::u16, {n}, values);
+        };
+    };
+    const auto by_row = [](std::vector<std::uint16_t> live) {
+        return [=](tensor_file& q, nlohmann::ordered_json& w) {
+            w["live"] = nullptr;
+            const std::uint64_t n = live.size();
+            q.tensors.push_back(make_tensor("w.live", dtype::u16, {n}, live));
+        };
+    };
+    const std::vector<std::tuple<std::string, change, std::vector<std::string>>> cases{
+        {"truncated", words({0xE, 0xE, 0xA, 0xA, 0x9}), {"w.planes", "6 elements", "5"}},
+        {"too long", words({0xE, 0xE, 0xA, 0xA, 0x9, 0x9, 0}), {"w.planes", "6 elements", "7"}},
+        {"missing",
+         [](tensor_file& q, auto&) { std::erase_if(q.tensors, [](const tensor& t) { return t.name == "w.planes"; }); },
+         {"lacks 'w.planes'"}},
+        {"a bit past the last column", words({0xE, 0xE, 0xA, 0xA, 0x9, 0x19}), {"no code"}},
+        {"more live planes than words", [](auto&, auto& w) { w["live"] = 0x0407; }, {"w.planes", "8 elements"}},
+        {"live is a text", [](auto&, auto& w) { w["live"] = "3"; }, {"live"}},
+        {"live out of range", [](auto&, auto& w) { w["live"] = 65536; }, {"live"}},
+        {"codes wider than they may be", [](auto&, auto& w) { w["live"] = 0x0803; }, {"slice 0", "code", "3 bits"}},
+        {"negative codes, unsigned", [](auto&, auto& w) { w["signed"] = false; }, {"unsigned"}},
+        {"planes of both signs set", [](auto&, auto& w) { w["live"] = 0x0301; }, {"no code"}},
+        {"live planes of the rows missing", [](auto&, auto& w) { w["live"] = nullptr; }, {"lacks 'w.live'"}},
+        {"live planes of one row only", by_row({0x0403}), {"w.live", "2 elements"}},
+        {"rows with other planes", by_row({0x0403, 0x0401}), {"w.planes", "5 elements"}},
+        {"a shape of nothing",
+         [](auto&, auto& w) {
+             w["live"] = 0;
+             w["shape"] = {2, 40000000000};
+         },
+         {"no live plane"}},
+        {"unknown storage", [](auto&, auto& w) { w["storage"] = "heap"; }, {"storage", "heap"}},
+    };
+    for (const auto& [title, edit, expected] : cases) {
+        DYNAMIC_SECTION(title) {
+            auto q = good;
+            auto entries = nlohmann::ordered_json::parse(*q.find_metadata("quant.tensors"));
+            edit(q, entries["w"]);
+            for (auto& [key, value] : q.metadata) {
+                if (key == "quant.tensors") {
+                    value = entries.dump();
+                }
+            }
+            write_safetensors(broken, q, overwrite::yes);
+            auto all = expected;
+            all.push_back("'w'");
+            check_fails(run({"dequantize", broken, "-o", dir / "r.safetensors"}), exit_code::input, all);
+            check_fails(run({"inspect", broken}), exit_code::input, all);
+        }
+    }
 }
 
 TEST_CASE("results that cannot be written are an error") {

@@ -41,6 +41,7 @@ def model():
     return {
         "conv": ("F32", laplace(8, 5, 3, 3)),
         "tail": ("F32", laplace(7, 70) * np.float32(1e-3)),
+        "wide": ("F32", laplace(300, 1040)),                  # several tiles either way
         "half": ("F16", laplace(4, 33).astype(np.float16)),
         "brain": ("BF16", (laplace(6, 2, 9).view(np.uint32) >> 16).astype(np.uint16)),
         "double": ("F64", random.normal(size=(3, 40))),
@@ -59,6 +60,10 @@ CASES = [
     ["--bits", "6", "--group-size", "4", "--axis", "0", "--mapping", "affine"],
     ["--bits", "7", "--unsigned", "--axis", "1"],
     ["--average-bits", "3.3", "--max-bits", "6", "--axis", "-1", "--narrow"],
+    ["--bits", "6", "--planes", "2", "--storage", "planes", "--bias-correct"],
+    ["--average-bits", "3.5", "--axis", "1", "--storage", "planes"],
+    ["--bits", "4", "--planes", "3", "--per-tensor", "--storage", "planes"],
+    ["--bits", "5", "--unsigned", "--group-size", "16", "--storage", "planes"],
 ]
 
 
