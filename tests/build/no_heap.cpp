@@ -15,10 +15,16 @@
 
 #include <quant/bias_correction.hpp>
 #include <quant/bit_allocation.hpp>
+#include <quant/bit_planes.hpp>
+#include <quant/bsq.hpp>
 #include <quant/calibration.hpp>
+#include <quant/csq.hpp>
 #include <quant/dynamic.hpp>
 #include <quant/equalization.hpp>
+#include <quant/fracbits.hpp>
 #include <quant/groups.hpp>
+#include <quant/per_channel.hpp>
+#include <quant/products.hpp>
 #include <quant/requantize.hpp>
 #include <quant/sum_rounding.hpp>
 #include <quant/uniform.hpp>
@@ -202,6 +208,72 @@ int main(int argc, char** argv) {
         std::array<quant::channel_correction, channels> corrections{};
         return quant::quantize(view, code_view, per_channel, quant::per_axis(0)) &&
                quant::bias_correction(view, code_view, per_channel, corrections, quant::per_axis(0));
+    });
+    without_heap("bit planes: choosing, pruning, packing, dropping", [&] {
+        static std::array<std::uint16_t, quant::bit_plane_words(channels, length, 8)> words{};
+        quant::quantize(x, codes, per_channel[0]);
+        quant::bit_plane_view<std::uint16_t> planes(words, channels, length, 8);
+        return quant::prune_planes(code_view, per_channel, quant::per_axis(0), {.max_planes = 2}) &&
+               quant::pack_bit_planes(code_view, planes, quant::choose_planes(code_view)) &&
+               quant::drop_empty_planes(planes) == 0 && quant::unpack_bit_planes(planes, code_view) &&
+               quant::quantize(view, code_view, per_channel,
+                               quant::int4 | quant::per_axis(0) | quant::bit_sparsified(2));
+    });
+    without_heap("products of codes, packed codes and bit planes", [&] {
+        static std::array<std::uint16_t, quant::bit_plane_words(channels, length, 8)> words{};
+        static std::array<std::uint16_t, quant::bit_plane_words(1, length, 8)> x_words{};
+        static std::array<std::int8_t, 2 * length> rows{};
+        static std::array<float, channels*((length + 31) / 32)> groups{};
+        std::array<std::int32_t, channels> sums{};
+        std::array<std::int32_t, 2 * channels> more{};
+        std::array<float, channels> scaled{}, scales{};
+        const auto one = std::span(rows).first(length);
+        quant::bit_plane_view<std::uint16_t> w(words, channels, length, 8), x_planes(x_words, length, 8);
+        const quant::int4_matrix packed_w{packed, channels, length};
+        return quant::gemv(code_view, one, sums) && quant::gemv(code_view, one, scaled, quant::row_scales{scales}) &&
+               quant::gemv(code_view, one, scaled, quant::group_scales{groups}) && quant::gemv(packed_w, one, sums) &&
+               quant::gemv(packed_w, one, scaled, quant::group_scales{groups}) &&
+               quant::gemm(code_view, quant::view(rows, 2, length), quant::view(more, 2, channels)) &&
+               quant::pack_bit_planes(code_view, w, quant::int8) &&
+               quant::pack_bit_planes(one, x_planes, quant::int8) && quant::gemv(w, one, sums) &&
+               quant::gemv(w, x_planes, sums) && quant::dot(one, one);
+    });
+    static std::array<float, 5 * size> positive{}, negative{}, d_positive{}, d_negative{};
+    std::array<float, channels> row_scales{}, d_scales{};
+    const auto latent = std::span(d_positive).first(size);
+    without_heap("CSQ: a step of its loop, hardening, fixed planes", [&] {
+        std::array<float, 4> mask{}, d_mask{};
+        namespace csq = quant::csq;
+        const csq::layer<float> layer{std::span(positive).first(4 * size), std::span(negative).first(4 * size), mask,
+                                      row_scales, 4};
+        const csq::layer<float> grads{std::span(d_positive).first(4 * size), std::span(d_negative).first(4 * size),
+                                      d_mask, d_scales, 4};
+        std::array<quant::layer_bits, 1> bits{};
+        std::array<double, 1> full_scales{};
+        csq::training<float> t{{&layer, 1}, {&grads, 1}, bits, full_scales, {.budget = {.target_bits = 2}}};
+        if (!t.start(0, x) || !t.begin_step(1, 2) || !t.forward(0, y) || !t.backward(0, y)) return false;
+        t.update(
+            [](const auto& group) { group.values[0] -= static_cast<float>(group.rate * 0.001) * group.gradients[0]; });
+        const auto done = csq::harden(layer, codes, std::span<float>(row_scales));
+        return done && quant::round_to_planes(x, y, row_scales, quant::digit_planes{done->planes}) &&
+               quant::round_to_planes_backward(x, y, latent, d_scales, row_scales, quant::digit_planes{done->planes});
+    });
+    without_heap("BSQ: a step, requantizing, hardening", [&] {
+        namespace bsq = quant::bsq;
+        bsq::layer<float> layer{positive, negative, row_scales, size, 4};
+        const bsq::layer<float> grads{d_positive, d_negative, d_scales, size, 4};
+        return bsq::init_from_float(x, layer) && bsq::forward(layer, y) && bsq::backward(layer, y, grads) &&
+               bsq::add_lasso_gradient(layer, grads, 0.1) && bsq::clip_bits(layer) &&
+               bsq::requantize(layer, {.most_planes = 5}) && bsq::harden(layer, codes, std::span<float>(row_scales));
+    });
+    without_heap("FracBits: a step, rounding of the widths, hardening", [&] {
+        namespace fracbits = quant::fracbits;
+        std::array<float, channels> widths{2.5f, 3.5f, 4.5f}, d_widths{};
+        const std::array<std::size_t, channels> elements{length, length, length};
+        std::array<std::uint8_t, channels> bits{};
+        return fracbits::forward(x, y, widths) && fracbits::backward(x, y, latent, d_widths, widths) &&
+               fracbits::discretize<float>(widths, elements, bits, {.target_bits = 3}) &&
+               fracbits::harden(x, codes, std::span<float>(row_scales), bits);
     });
     return 0;
 }

@@ -253,6 +253,8 @@ template <viewable Src, destination Codes, class... Parts>
     requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
 [[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<affine_params> params,
                                      const scheme<Parts...>& s, scheme_buffers buffers = {}) noexcept {
+    static_assert(sizeof(element_of_t<Codes>) == 1 || !scheme<Parts...>::template has<detail::part_kind::sparsity>,
+                  "quant scheme: bit_sparsified and codes of 16 bits; bit planes hold codes of up to 8 bits");
     const auto v = detail::view_const(src);
     const auto p = detail::make_plan(s);
     if (const status chosen = detail::choose_planned(v, params, p, buffers); !chosen) return chosen;
