@@ -201,7 +201,8 @@ TEST_CASE("Pruned codes are the nearest ones in the best planes, with the error 
             const auto bits = static_cast<unsigned>(mask);
             if (static_cast<std::size_t>(std::popcount(bits)) > planes) continue;
             if (adjacent && mask != 0 &&
-                static_cast<std::size_t>(std::bit_width(bits) - std::countr_zero(bits)) > planes)
+                static_cast<std::size_t>(std::bit_width(bits)) >
+                    planes + static_cast<std::size_t>(std::countr_zero(bits)))
                 continue;
             double error = 0;
             for (std::size_t i = 0; i < codes.size(); ++i) {
