@@ -54,8 +54,8 @@ std::array<double, 2> best_choice(std::span<const float> w, const quant::affine_
         bool possible = true;
         for (std::size_t i = 0; i < w.size(); ++i) {
             const double real = real_code(w[i], p);
-            int code = nearest[i];
-            if ((moved >> i & 1U) != 0) code += real > code ? 1 : -1;
+            const int neighbour = real > nearest[i] ? 1 : -1,
+                      code = nearest[i] + ((moved >> i & 1U) != 0 ? neighbour : 0);
             possible = possible && code >= p.format.qmin() && code <= p.format.qmax();
             sum += real - code;
             squares += (real - code) * (real - code);
@@ -104,7 +104,7 @@ TEST_CASE("sums are kept at the least squared error") {
 
 TEST_CASE("kernels keep their sums, then the slice") {
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
-        row<std::int8_t> r(weights_of(9 * 30, seed, 1.2f, 0.03f), four_bits), kernels = r;
+        row<std::int8_t> r(weights_of(270, seed, 1.2f, 0.03f), four_bits), kernels = r;
         const std::vector<std::int8_t> nearest = r.codes;
         for (std::size_t k = 0; k < 30; ++k) { // by themselves
             const auto part = [&](auto& v) { return std::span(v).subspan(9 * k, 9); };
