@@ -217,6 +217,28 @@ TEST_CASE("orderings of the errors that always hold") {
     }
 }
 
+TEST_CASE("levels by selection are as good as those of the sorted bucket") {
+    for (std::uint64_t number = 0; number < 40; ++number) {
+        const floats v = bucket(number < 35 ? 300 + 7 * number : 2048, number);
+        CAPTURE(number);
+        for (const std::size_t n : {3u, 5u, 9u}) {
+            floats selected(n), halved(n);
+            REQUIRE(gradients::detail::orq_by_selection(v, selected));
+            auto w = room(v.size(), n);
+            std::span<std::byte> rest(w);
+            gradients::detail::ordered_bucket sorted;
+            REQUIRE(gradients::detail::order_bucket(v, rest, sorted));
+            halved.front() = sorted.value.front();
+            halved.back() = sorted.value.back();
+            for (std::size_t step = (n - 1) / 2; step > 0; step /= 2)
+                for (std::size_t k = step; k < n; k += 2 * step)
+                    halved[k] = sorted.best_between(halved[k - step], halved[k + step], halved[k - step]);
+            if (n < 9) CHECK(orq(v, n) == selected);
+            if (selected != halved) CHECK(error(v, selected) == Catch::Approx(error(v, halved)).epsilon(1e-9)); // a tie
+        }
+    }
+}
+
 TEST_CASE("the cost between two elements satisfies the quadrangle inequality") {
     for (std::uint64_t number = 0; number < 5; ++number) {
         floats v = bucket(14, number);
@@ -282,7 +304,7 @@ TEST_CASE("normal gradients reach the constants of the theory") {
 
 TEST_CASE("constant buckets, single elements, zeros and equal values have exact levels") {
     for (const float c : {0.0f, -0.0f, -3.7f, 1e-40f, 8e37f})
-        for (const std::size_t n : {1u, 2u, 47u, 100u}) {
+        for (const std::size_t n : {1u, 2u, 47u, 100u, 300u}) {
             const floats v(n, c);
             for (const floats& levels : {orq(v, 5), asq(v, 5), uniform(v, 5), refined(v, uniform(v, 4))}) {
                 CHECK(levels == floats(levels.size(), c));

@@ -163,9 +163,24 @@ TEMPLATE_LIST_TEST_CASE("sums, signs and look-ups are those of the scalar defini
     using term = simd::detail::term;
     using simd::detail::decoded;
     const floats v = values(300, 9);
-    for (std::size_t n = 0; n < 67; ++n)
+    for (std::size_t n = 0; n < 133; n += n < 67 ? 1 : 11)
         for (const std::size_t from : {0u, 1u, 7u}) {
             const float* const p = v.data() + from;
+            const auto between = simd::sum_between<TestType>(p, n, -0.5f, 0.75f);
+            double inside = 0;
+            std::size_t many = 0, larger = 0;
+            floats chosen, copied(n + 1, 4);
+            for (std::size_t i = 0; i < n; ++i) {
+                larger += p[i] > 0.75f;
+                if (!(p[i] > -0.5f && p[i] <= 0.75f)) continue;
+                inside += wide(p[i]);
+                ++many;
+                chosen.push_back(p[i]);
+            }
+            const std::size_t copies = simd::copy_between<TestType>(p, n, -0.5f, 0.75f, copied.data());
+            copied.resize(copies);
+            REQUIRE((between.count == many && std::abs(between.sum - inside) <= 1e-9 && copied == chosen &&
+                     simd::count_above<TestType>(p, n, 0.75f) == larger));
             bool good = simd::sum_of<term::value, TestType>(p, n) == simd::sum_of<term::value, scalar>(p, n);
             good = good && simd::sum_of<term::magnitude, TestType>(p, n) == simd::sum_of<term::magnitude, scalar>(p, n);
             good = good && simd::sum_of<term::square, TestType>(p, n) == simd::sum_of<term::square, scalar>(p, n);

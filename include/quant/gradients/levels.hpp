@@ -197,6 +197,64 @@ struct ordered_bucket {
     return out;
 }
 
+/// A value of the bucket, or one beside it, and how many elements lie above.
+struct cut {
+    float at;
+    std::size_t above;
+};
+
+/// The element that `above` or fewer elements exceed, and the smallest such: lo.above > above >= hi.above. By false position on the counts,
+/// which a register takes many of at once.
+[[nodiscard]] inline float select_element(std::span<const float> v, std::size_t above, cut lo, cut hi) noexcept {
+    constexpr std::size_t few = 16;
+    for (unsigned pass = 0; lo.above - hi.above > few; ++pass) {
+        const double part = (static_cast<double>(lo.above - above) - 0.5) / static_cast<double>(lo.above - hi.above);
+        const double across = static_cast<double>(hi.at) - static_cast<double>(lo.at);
+        auto next = static_cast<float>(static_cast<double>(lo.at) + simd::rounded_product(part, across));
+        if (!(lo.at < next && next < hi.at) || pass % 3 == 2) next = lo.at + (hi.at - lo.at) / 2;
+        if (!(lo.at < next && next < hi.at)) return hi.at; // all that is left is equal
+        const std::size_t found = simd::count_above(v.data(), v.size(), next);
+        (found > above ? lo : hi) = {next, found};
+    }
+    float left[few];
+    const std::size_t count = simd::copy_between(v.data(), v.size(), lo.at, hi.at, left);
+    sort_few(left, count);
+    return left[count - 1 - (above - hi.above)] + 0.0f;
+}
+
+/// ORQ without sorting: for a few levels. Its sums are of the elements in their order, so that a tie, where two levels are equally good, may
+/// be broken otherwise than after sorting.
+[[nodiscard]] inline status orq_by_selection(std::span<const float> v, std::span<float> levels) noexcept {
+    if (const status s = check_bucket(v); !s) return s;
+    const std::size_t n = v.size(), count = levels.size();
+    const simd::block_extremes range = simd::extremes(v.data(), n);
+    if (range.non_finite != 0 || !(range.min >= -largest_level && range.max <= largest_level))
+        return {errc::non_finite, "v"};
+    constexpr std::size_t most = 9;
+    std::size_t above[most]{}; // elements above each level
+    levels[0] = range.min;
+    above[0] = simd::count_above(v.data(), n, range.min);
+    levels[count - 1] = range.max;
+    above[count - 1] = 0;
+    for (std::size_t step = (count - 1) / 2; step > 0; step /= 2)
+        for (std::size_t k = step; k < count; k += 2 * step) {
+            const cut lo{levels[k - step], above[k - step]}, hi{levels[k + step], above[k + step]};
+            levels[k] = lo.at;
+            above[k] = lo.above;
+            if (!(lo.at < hi.at)) continue;
+            const simd::between_sum inside = simd::sum_between(v.data(), n, lo.at, hi.at);
+            const double shift = simd::rounded_product(static_cast<double>(inside.count), static_cast<double>(lo.at));
+            const double parts = (inside.sum - shift) / (static_cast<double>(hi.at) - static_cast<double>(lo.at));
+            const std::size_t up_to = n - hi.above, below = n - lo.above;
+            double rank = std::ceil(static_cast<double>(up_to - 1) - parts);
+            if (rank < static_cast<double>(below)) continue; // everything between lies on hi
+            if (rank > static_cast<double>(up_to - 1)) rank = static_cast<double>(up_to - 1);
+            levels[k] = select_element(v, n - 1 - static_cast<std::size_t>(rank), lo, hi);
+            above[k] = simd::count_above(v.data(), n, levels[k]);
+        }
+    return {};
+}
+
 } // namespace detail
 
 /// Equidistant levels from the smallest element to the largest.
@@ -208,11 +266,14 @@ struct ordered_bucket {
 /// v [d] finite, |v| <= 2^126          levels [2^K + 1] written, ascending; equal ones where there are fewer values
 /// workspace  levels_workspace_size(d, levels)
 /// 3 levels are the best of all unbiased ones; 5 and more need not be better than equidistant ones.
-/// Errors: those of uniform_levels, buffer_too_small "workspace". Complexity: a radix sort, 2^K searches.
+/// Errors: those of uniform_levels, buffer_too_small "workspace" (which is not used for 3 and 5 levels of 256 and more elements).
+/// Complexity: a radix sort and 2^K searches, or a few counting passes for each level.
 [[nodiscard]] inline status orq_levels(std::span<const float> v, std::span<float> levels,
                                        std::span<std::byte> workspace) noexcept {
     const std::size_t count = levels.size();
     if (count < 3 || count > most_levels || !std::has_single_bit(count - 1)) return {errc::invalid_argument, "levels"};
+    constexpr std::size_t few_levels = 5, many_elements = 256;
+    if (count <= few_levels && v.size() >= many_elements) return detail::orq_by_selection(v, levels);
     detail::ordered_bucket bucket;
     if (const status s = detail::order_bucket(v, workspace, bucket); !s) return s;
     levels[0] = bucket.value.front();

@@ -75,14 +75,29 @@ QUANT_INLINE std::uint8_t round_to_level(float x, float u, const interval_table&
     return static_cast<std::uint8_t>(first);
 }
 
-/// The same for four registers, with every interval looked at: for a few of them.
-template <class A, std::size_t Count>
+/// The same for four registers. LookUp: an element passes over the levels below it, and looks up the one interval that chance decides;
+/// else over every interval.
+template <class A, bool LookUp>
 QUANT_INLINE void round_whole_registers(const float* p, std::uint8_t* codes, std::size_t n, const interval_table& table,
                                         std::uint64_t key, std::uint64_t first) noexcept {
     using floats = pack<float, A>;
     using integers = pack<std::int32_t, A>;
     constexpr std::size_t width = pack_of<float, A>::size;
-    const std::size_t count = Count != 0 ? Count : table.count;
+#if QUANT_HAS_XSIMD && defined(__AVX2__)
+    [[maybe_unused]] float ends[2][16]{};
+    if constexpr (LookUp)
+        for (std::size_t k = 0; k < table.count; ++k) {
+            ends[0][k] = table.below[k];
+            ends[1][k] = table.width[k];
+        }
+    [[maybe_unused]] const auto registers = [&](std::size_t k) {
+        if constexpr (LookUp)
+            return value_table<A>(ends[k]);
+        else
+            return k;
+    };
+    [[maybe_unused]] const auto lower = registers(0), across = registers(1);
+#endif
     for (std::size_t i = 0; i < n; i += 4 * width) {
         floats x[4], u[4];
         integers code[4];
@@ -91,14 +106,22 @@ QUANT_INLINE void round_whole_registers(const float* p, std::uint8_t* codes, std
             u[k] = uniform_numbers<A>(key, first + i + k * width);
             code[k] = integers(0);
         });
-        const auto one_interval = [&](std::size_t j) QUANT_INLINE_LAMBDA {
-            const floats below(table.below[j]), across(table.width[j]);
-            unrolled<4>([&](auto k) QUANT_INLINE_LAMBDA { code[k] = count_up(code[k], u[k] * across < x[k] - below); });
-        };
-        if constexpr (Count != 0)
-            unrolled<Count>([&](auto j) QUANT_INLINE_LAMBDA { one_interval(j); });
-        else
-            for (std::size_t j = 0; j < count; ++j) one_interval(j);
+        for (std::size_t j = LookUp ? 1 : 0; j < table.count; ++j) {
+            const floats level(table.below[j]);
+            if constexpr (LookUp)
+                unrolled<4>([&](auto k) QUANT_INLINE_LAMBDA { code[k] = count_up(code[k], level < x[k]); });
+            else {
+                const floats whole(table.width[j]);
+                unrolled<4>([&](auto k)
+                                QUANT_INLINE_LAMBDA { code[k] = count_up(code[k], u[k] * whole < x[k] - level); });
+            }
+        }
+#if QUANT_HAS_XSIMD && defined(__AVX2__)
+        if constexpr (LookUp)
+            unrolled<4>([&](auto k) QUANT_INLINE_LAMBDA {
+                code[k] = count_up(code[k], u[k] * across.at(code[k]) < x[k] - lower.at(code[k]));
+            });
+#endif
 #if QUANT_HAS_XSIMD
         if constexpr (!is_scalar<A>)
             store_narrow<A>(codes + i, code);
@@ -174,6 +197,73 @@ inline split_sums split(const float* p, std::size_t n, float threshold, [[maybe_
     return {low.total(), high.total(), count};
 }
 
+/// Sum and number of the elements with lo < x <= hi.
+struct between_sum {
+    double sum = 0;
+    std::size_t count = 0;
+};
+template <class Arch = native>
+[[nodiscard]] inline between_sum sum_between(const float* p, std::size_t n, float lo, float hi) noexcept {
+    using A = reduction_arch_t<Arch>;
+    using floats = pack<float, A>;
+    detail::sum_lanes<A> sum;
+    std::size_t count = 0;
+    const floats above(lo), to(hi), zero(0.0f);
+    detail::for_each_sixteen(p, n, [&](const float* q, std::size_t here) QUANT_INLINE_LAMBDA {
+        std::uint32_t word = 0;
+        detail::unrolled<detail::float_parts<A>>([&](auto k) QUANT_INLINE_LAMBDA {
+            constexpr std::size_t at = k * pack_of<float, A>::size;
+            const floats x = load<A>(q + at);
+            const auto inside = both(x > above, x <= to);
+            word |= detail::bits_of(inside) << at;
+            detail::add_to<A>(sum, k, choose(inside, x, zero));
+        });
+        if (here < virtual_lanes) word &= (1u << here) - 1u;
+        count += static_cast<std::size_t>(std::popcount(word));
+    });
+    return {sum.total(), count};
+}
+/// Number of the elements with x > limit. n < 2^31.
+template <class Arch = native>
+[[nodiscard]] inline std::size_t count_above(const float* p, std::size_t n, float limit) noexcept {
+    using A = reduction_arch_t<Arch>;
+    constexpr std::size_t width = pack_of<float, A>::size, step = 4 * width;
+    detail::count_lanes<A> count[4];
+    const pack<float, A> above(limit);
+    const std::size_t whole = n - n % step;
+    for (std::size_t i = 0; i < whole; i += step)
+        detail::unrolled<4>([&](auto k) QUANT_INLINE_LAMBDA { count[k].add(load<A>(p + i + k * width) > above); });
+    std::size_t total = count[0].total() + count[1].total() + count[2].total() + count[3].total();
+    for (std::size_t i = whole; i < n; ++i) total += p[i] > limit ? 1u : 0u;
+    return total;
+}
+/// Copies the elements with lo < x <= hi, of which there are few; returns their number. `to` has room for them.
+template <class Arch = native>
+inline std::size_t copy_between(const float* p, std::size_t n, float lo, float hi, float* to) noexcept {
+    using A = reduction_arch_t<Arch>;
+    constexpr std::size_t width = pack_of<float, A>::size, block = 4 * virtual_lanes;
+    std::size_t count = 0, i = 0;
+    const auto copy = [&](std::size_t end) {
+        for (; i < end; ++i)
+            if (p[i] > lo && p[i] <= hi) to[count++] = p[i];
+    };
+    const pack<float, A> above(lo), most(hi);
+    for (const std::size_t whole = n - n % block; i < whole;) {
+        const auto inside = [&](std::size_t k) QUANT_INLINE_LAMBDA {
+            const pack<float, A> x = load<A>(p + i + k);
+            return both(x > above, x <= most);
+        };
+        auto some = inside(0);
+        for (std::size_t k = width; k < block; k += width) some = either(some, inside(k));
+        if (any_true(some))
+            copy(i + block);
+        else
+            i += block;
+    }
+    copy(n);
+    return count;
+}
+
 /// Random rounding of n floats, none NaN: the code is the number of intervals k with u(i) * width[k] < x - below[k], u(i) the random number
 /// first + i of the stream of `key`. codes [n]. Bit-exact.
 template <class Arch = native>
@@ -184,10 +274,14 @@ inline void round_to_levels(const float* p, std::uint8_t* codes, std::size_t n, 
     std::size_t i = 0;
     if (table.count <= few) {
         i = n - n % step;
-        if (table.count == 2)
-            detail::round_whole_registers<A, 2>(p, codes, i, table, key, first);
-        else
-            detail::round_whole_registers<A, 0>(p, codes, i, table, key, first);
+        if constexpr (values_at_once<A>() != 0) {
+            if (table.count > 2 && table.count <= values_at_once<A>())
+                detail::round_whole_registers<A, true>(p, codes, i, table, key, first);
+            else
+                detail::round_whole_registers<A, false>(p, codes, i, table, key, first);
+        } else {
+            detail::round_whole_registers<A, false>(p, codes, i, table, key, first);
+        }
     } else {
         for (const std::size_t whole = n - n % width; i < whole; i += width) {
             float u[width];

@@ -131,6 +131,14 @@ template <class Arch> [[nodiscard]] constexpr std::size_t values_in_registers() 
     return 0;
 }
 
+/// How many of them one register of codes looks up at once.
+template <class Arch> [[nodiscard]] constexpr std::size_t values_at_once() noexcept {
+#if QUANT_HAS_XSIMD && defined(__AVX512BW__)
+    if (std::is_base_of_v<xsimd::avx512bw, Arch>) return 16;
+#endif
+    return values_in_registers<Arch>() / 2;
+}
+
 #if QUANT_HAS_XSIMD && defined(__AVX2__)
 /// Up to 16 values; the codes are bytes below 16.
 template <class Arch> class value_table;
@@ -152,6 +160,12 @@ public:
         return xsimd::batch<float, Arch>(_mm256_blendv_ps(low, _mm256_permutevar8x32_ps(high_, code), upper));
     }
 
+    /// The same for codes below 8 in a register.
+    [[nodiscard]] QUANT_INLINE xsimd::batch<float, Arch>
+    at(const xsimd::batch<std::int32_t, Arch>& codes) const noexcept {
+        return xsimd::batch<float, Arch>(_mm256_permutevar8x32_ps(low_, codes));
+    }
+
 private:
     __m256 low_, high_;
 };
@@ -166,6 +180,11 @@ public:
         const __m512i code =
             _mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
         return xsimd::batch<float, Arch>(_mm512_maskz_permutexvar_ps(0xFFFF, code, values_));
+    }
+
+    [[nodiscard]] QUANT_INLINE xsimd::batch<float, Arch>
+    at(const xsimd::batch<std::int32_t, Arch>& codes) const noexcept {
+        return xsimd::batch<float, Arch>(_mm512_maskz_permutexvar_ps(0xFFFF, codes, values_));
     }
 
 private:
