@@ -281,6 +281,51 @@ TEST_CASE("bit allocation: sparse sets, grids that are not convex and unequal co
     CHECK(optimal * 2 > instances);
 }
 
+TEST_CASE("bit allocation: as a table it is solved exactly, also where steps fall short", "[bit_allocation]") {
+    std::mt19937 random(11);
+    std::uniform_real_distribution<double> spread(0.05, 4.0);
+    int shorter = 0;
+    for (int trial = 0; trial < 60; ++trial) {
+        const widths allowed = trial % 2 == 0 ? widths{2, 4, 8} : widths{0, 2, 3, 5, 8};
+        std::uint32_t mask = 0;
+        for (const std::uint8_t w : allowed) mask |= 1u << w;
+        const bit_allocation_options options{
+            .average_bits = 3.4f, .min_bits = allowed[0], .cost = allocation_cost::exact_grid, .allowed_widths = mask};
+        std::vector<double> spreads;
+        std::vector<std::uint64_t> counts;
+        for (int i = 0; i < 5; ++i) {
+            spreads.push_back(spread(random));
+            counts.push_back(1 + random() % 40);
+        }
+        std::uint64_t elements = 0;
+        for (const std::uint64_t n : counts) elements += n;
+        const std::uint64_t budget = quant::allocation_budget(options.average_bits, elements);
+        std::vector<double> loss(5 * allowed.size());
+        std::vector<std::uint64_t> cost(loss.size());
+        REQUIRE(quant::width_table(spreads, allowed, loss, cost, options, counts));
+        std::vector<std::byte> workspace(quant::allocate_exact_workspace_size(5, allowed.size(), 2000));
+        widths choice(5), bits(5), steps(5);
+        const auto found = quant::allocate_exact({loss, cost, 5, allowed.size()}, budget, choice, workspace);
+        REQUIRE(found);
+        for (std::size_t i = 0; i < 5; ++i) bits[i] = allowed[choice[i]];
+        REQUIRE(quant::allocated_bits(bits, counts) == found->cost);
+        const double best = brute_force(spreads, counts, allowed, costs_of(options), budget);
+        REQUIRE(std::abs(*quant::allocation_error(spreads, bits, options, counts) - best) <= 1e-12 * best);
+        REQUIRE(std::abs(found->loss - best) <= 1e-12 * best);
+        REQUIRE(quant::allocate_bits(spreads, steps, options, counts));
+        const double by_steps = *quant::allocation_error(spreads, steps, options, counts);
+        REQUIRE(by_steps >= best * (1 - 1e-12));
+        shorter += by_steps > best * (1 + 1e-12) ? 1 : 0;
+    }
+    CHECK(shorter > 0);
+    std::vector<double> loss(2);
+    std::vector<std::uint64_t> cost(2);
+    const std::vector<double> one{1.0}, negative{-1.0};
+    CHECK(quant::width_table(one, widths{2, 17}, loss, cost).argument == std::string_view("widths"));
+    CHECK(quant::width_table(one, widths{2}, loss, cost).argument == std::string_view("loss"));
+    CHECK(quant::width_table(negative, widths{2, 4}, loss, cost).argument == std::string_view("channels"));
+}
+
 TEST_CASE("bit allocation: hull grouping takes 0 to 2 bits in one step on a signed grid", "[bit_allocation]") {
     // Two equal channels and two bits: one channel of 2 bits beats two channels of 1 bit (0.368 + 0.368 against 0.793 removed).
     widths bits(2);

@@ -464,4 +464,39 @@ template <class Channels>
     return total;
 }
 
+/// The same problem as a table for allocate_exact, allocation_front and their kin (quant/calibrate/allocation.hpp), where allocate_bits
+/// may fall short of the optimum by less than one upgrade: unequal counts, sparse sets of widths. A choice of b means widths[b].
+/// widths  [options] 0 to 16, in any order          counts  elements per channel; empty: one each
+/// loss    [channels, options]: count * spread^2 * c(width), real units squared, as allocation_error adds them up
+/// cost    [channels, options]: count * width, in bits
+/// Uses density, cost and format of the options. Errors: shape_mismatch "counts", "loss" or "cost"; bits_out_of_range "widths";
+/// invalid_argument "counts" (2^58 in sum) or "channels" (a negative spread); non_finite "channels".
+template <class Channels>
+    requires allocation_detail::channel_list<Channels>
+[[nodiscard]] inline status width_table(const Channels& channels, std::span<const std::uint8_t> widths,
+                                        std::span<double> loss, std::span<std::uint64_t> cost,
+                                        const bit_allocation_options& options = {},
+                                        std::span<const std::uint64_t> counts = {}) noexcept {
+    const auto spread = allocation_detail::spreads_of(channels, options.density);
+    const std::size_t n = spread.size();
+    if (loss.size() != n * widths.size()) return {errc::shape_mismatch, "loss"};
+    if (cost.size() != loss.size()) return {errc::shape_mismatch, "cost"};
+    for (const std::uint8_t w : widths)
+        if (w > 16) return {errc::bits_out_of_range, "widths"};
+    std::uint64_t elements = 0;
+    if (const status s = allocation_detail::sum_counts(n, counts, elements); !s) return s;
+    double largest = 0;
+    if (const status s = allocation_detail::check_spreads(spread, largest); !s) return s;
+    for (std::size_t b = 0; b < widths.size(); ++b) {
+        const double unit = width_cost(options.cost, options.density, options.format, widths[b]);
+        for (std::size_t i = 0; i < n; ++i) {
+            const std::uint64_t count = allocation_detail::count_of(counts, i);
+            const double a = spread(i);
+            loss[i * widths.size() + b] = static_cast<double>(count) * a * a * unit;
+            cost[i * widths.size() + b] = count * widths[b];
+        }
+    }
+    return {};
+}
+
 QUANT_END_TARGET
