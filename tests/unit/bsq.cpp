@@ -327,5 +327,16 @@ TEST_CASE("bad input to BSQ is named, or has a defined result") {
         REQUIRE(bsq::forward(empty.layer, nothing));
         REQUIRE(bsq::backward(empty.layer, nothing, empty_d.layer));
     }
+    // Hardening does not change the layer: twice is once; a layer of nothing has no codes.
+    owned<float> again(4, 6);
+    fill(again, 12);
+    std::vector<std::int16_t> first(6), second(6);
+    std::vector<float> scale(1), same(1);
+    REQUIRE(bsq::harden(again.layer, first, std::span<float>(scale)));
+    REQUIRE(bsq::harden(again.layer, second, std::span<float>(same)));
+    CHECK((first == second && scale == same));
+    CHECK(bsq::harden(empty.layer, std::span<std::int16_t>(), std::span<float>(scale)));
+    CHECK(names(bsq::harden(again.layer, std::span<std::int16_t>(), std::span<float>(scale)).status(),
+                errc::shape_mismatch, "codes"));
     CHECK(names(bsq::init_from_float(zeros, zero.layer), errc::bits_out_of_range, "layer.planes"));
 }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <quant/core/random.hpp>
 #include <quant/csq.hpp>
 #include <quant/uniform.hpp>
@@ -213,6 +214,9 @@ TEST_CASE("a run names what is wrong with it") {
     r.t.options.temperature.end = 0;
     CHECK(names(r.t.begin_step(0, 10), errc::invalid_argument, "schedule.end"));
     r.t.options.temperature = {};
+    r.t.options.temperature.start = std::numeric_limits<double>::infinity();
+    CHECK(names(r.t.begin_step(0, 10), errc::invalid_argument, "schedule.start"));
+    r.t.options.temperature = {};
     REQUIRE(r.t.begin_step(0, 0)); // a run of no steps is over: the last temperature
     CHECK(r.t.gates.temperature == 200);
     r.grad_w_hat[2][1] = std::nanf("");
@@ -223,6 +227,17 @@ TEST_CASE("a run names what is wrong with it") {
     other = r.t;
     other.full_scales = {};
     CHECK(names(other.start(0, p.goal[0]), errc::shape_mismatch, "full_scales"));
+    // The buffers of a checkpoint with fewer planes, of another width, and without the masks' gradients.
+    csq::layer<float> kept = r.layer[1];
+    r.layer[1].planes = 6;
+    CHECK(names(r.t.forward(1, r.w_hat[1]), errc::shape_mismatch, "layer.positive"));
+    r.layer[1] = kept;
+    r.layer[1].negative = kept.negative.first(kept.negative.size() - 8);
+    CHECK(names(r.t.forward(1, r.w_hat[1]), errc::shape_mismatch, "layer.negative"));
+    r.layer[1] = r.layer[2];
+    CHECK(names(r.t.forward(1, r.w_hat[1]), errc::shape_mismatch, "weights"));
+    CHECK(names(r.t.backward(1, r.grad_w_hat[2]), errc::shape_mismatch, "grads.positive"));
+    r.layer[1] = kept;
     CHECK(names(r.t.start(0, p.goal[1]), errc::shape_mismatch, "weights"));
 }
 

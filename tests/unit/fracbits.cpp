@@ -337,6 +337,17 @@ TEST_CASE("bad input to FracBits is named, or has a defined result") {
     CHECK(grad == zeros);
     std::vector<double> nothing;
     REQUIRE(fracbits::forward(nothing, nothing, three));
+    REQUIRE(fracbits::backward(nothing, nothing, nothing, of_width, three));
+    CHECK(of_width[0] == 0);
+    const std::vector<std::uint8_t> four_bits{4};
+    CHECK(fracbits::harden(nothing, std::span<std::int8_t>(), scale, four_bits));
+    // Hardening is a function of the weights: twice is once.
+    std::vector<std::int8_t> codes(6), second(6);
+    const std::vector<double> some{0.1, -0.7, 0.3, 0.0, 0.9, -0.2};
+    REQUIRE(fracbits::harden(some, codes, scale, four_bits));
+    const double before = scale[0];
+    REQUIRE(fracbits::harden(some, second, scale, four_bits));
+    CHECK((codes == second && scale[0] == before));
     CHECK(names(fracbits::sat_factor(nothing, 4).status(), errc::no_data, "weights"));
     CHECK(*fracbits::sat_factor(zeros, 4) == 1);
 }
