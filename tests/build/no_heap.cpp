@@ -23,6 +23,9 @@
 #include <quant/equalization.hpp>
 #include <quant/fracbits.hpp>
 #include <quant/groups.hpp>
+#include <quant/mixed_precision.hpp>
+#include <quant/mixquant.hpp>
+#include <quant/multipoint.hpp>
 #include <quant/per_channel.hpp>
 #include <quant/products.hpp>
 #include <quant/requantize.hpp>
@@ -274,6 +277,36 @@ int main(int argc, char** argv) {
         return fracbits::forward(x, y, widths) && fracbits::backward(x, y, latent, d_widths, widths) &&
                fracbits::discretize<float>(widths, elements, bits, {.target_bits = 3}) &&
                fracbits::harden(x, codes, std::span<float>(row_scales), bits);
+    });
+    without_heap("sensitivities, allocation, MixQuant, multipoint", [&] {
+        constexpr std::size_t depth = 8, points = 2, options = 2;
+        static std::array<std::byte, 1 << 16> workspace{};
+        std::array<double, depth * depth> moments{};
+        std::array<double, depth> z{}, hz{};
+        std::array<double, channels * points> errors{};
+        std::array<std::uint64_t, channels * points> cost{};
+        std::array<std::uint8_t, channels> counts{}, choice{};
+        std::array<float, channels * points> steps{};
+        std::array<std::int8_t, channels * points * depth> points_codes{};
+        std::array<double, 1> trace{};
+        const std::array<std::size_t, 1> sizes{depth};
+        const std::array<std::uint8_t, options> bits{3, 8};
+        const std::array<std::uint64_t, channels> elements{depth, depth, depth};
+        const auto w = std::span<const float>(x).first(channels * depth);
+        const std::array<std::span<const float>, channels> layers{w.first(depth), w.subspan(depth, depth),
+                                                                  w.last(depth)};
+        const auto hvp = [](std::span<const double> from, std::span<double> to) {
+            for (std::size_t k = 0; k < from.size(); ++k) to[k] = 2 * from[k];
+        };
+        const quant::multipoint_options how{.most_points = points};
+        return quant::input_moments(w, depth, moments) && quant::squared_error(x, x) &&
+               quant::logit_divergence(w, w, depth) && quant::hessian_traces(hvp, sizes, z, hz, trace) &&
+               quant::top_eigenvalue(hvp, 0, depth, z, hz) &&
+               quant::mixquant_search(layers, bits, choice, std::span(errors).first(channels * options)) &&
+               quant::size_costs(elements, bits, std::span(cost).first(channels * options)) &&
+               quant::multipoint_table(w, depth, moments, how, 4, errors, cost, workspace) &&
+               quant::allocate_exact({errors, cost, channels, points}, 1000, choice, workspace) &&
+               quant::multipoint_layer(w, depth, moments, how, counts, steps, points_codes, workspace);
     });
     return 0;
 }
