@@ -40,6 +40,10 @@ public:
         for (auto l = layers_.rbegin(); l != layers_.rend(); ++l) grad = (*l)->backward(grad);
     }
 
+    /// Layer by layer, for losses that stand on the way.
+    std::size_t size() const { return layers_.size(); }
+    layer& at(std::size_t i) { return *layers_.at(i); }
+
     /// All parameters, first layer first.
     std::vector<parameter*> parameters() {
         std::vector<parameter*> all;
