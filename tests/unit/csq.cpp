@@ -65,18 +65,20 @@ long double loss(const owned<double>& l, const std::vector<double>& g, const gat
     const long double beta_mask = o.mask_temperature != 0 ? wide(o.mask_temperature) : beta;
     const std::size_t n = l.weights(), row = n / l.scale.size();
     long double total = 0;
-    for (std::size_t b = 0; b < l.planes; ++b) {
-        long double m = 1;
-        if (!l.mask.empty())
-            m = o.mode == gate_mode::soft ? sigma(beta_mask * wide(l.mask[b])) : wide(l.mask[b] >= 0 ? 1 : 0);
+    const std::size_t groups = l.mask.empty() ? 1 : l.mask.size() / l.planes;
+    for (std::size_t b = 0; b < l.planes; ++b)
         for (std::size_t i = 0; i < n; ++i) {
+            long double m = 1;
+            if (!l.mask.empty()) {
+                const long double logit = wide(l.mask[b * groups + i / (n / groups)]);
+                m = o.mode == gate_mode::soft ? sigma(beta_mask * logit) : wide(logit >= 0 ? 1 : 0);
+                total += wide(pressure) * m / static_cast<long double>(n); // every weight has its share
+            }
             const long double bit =
                 sigma(beta * wide(l.positive[b * n + i])) - sigma(beta * wide(l.negative[b * n + i]));
             const long double value = std::ldexp(1.0L, static_cast<int>(b)) * m * bit;
             total += wide(g[i]) * (wide(l.scale[i / row]) / wide(o.amplitude)) * value;
         }
-        if (!l.mask.empty()) total += wide(pressure) * m;
-    }
     return total;
 }
 
@@ -112,8 +114,12 @@ TEST_CASE("gradients of all parameters are those of central differences, in doub
     constexpr std::size_t planes = 5, weights = 12;
     for (const double beta : {1.0, 5.0, 30.0, 200.0})
         for (const std::size_t rows : {std::size_t{1}, std::size_t{3}})
-            for (const double mask_beta : {0.0, beta / 2}) {
+            for (const std::size_t groups :
+                 {std::size_t{1}, std::size_t{4}}) { // masks of groups of rows, or across rows
+                const double mask_beta = groups == 1 ? 0.0 : beta / 2;
                 owned<double> l(planes, weights, rows), d(planes, weights, rows);
+                l.mask.resize(planes * groups);
+                d.mask.resize(planes * groups);
                 fill(l, beta, 11);
                 const auto g = direction<double>(weights, 12);
                 const gate_options o{
@@ -122,7 +128,7 @@ TEST_CASE("gradients of all parameters are those of central differences, in doub
                 REQUIRE(csq::backward(l.view(), g, d.view(), o));
                 REQUIRE(csq::add_budget_gradient(l.view(), d.view(), o, pressure));
                 const double h = 1e-4 / beta;
-                CAPTURE(beta, rows, mask_beta);
+                CAPTURE(beta, rows, groups);
                 CHECK(gradient_error(l, l.positive, d.positive, g, o, pressure, h) < 1e-6);
                 CHECK(gradient_error(l, l.negative, d.negative, g, o, pressure, h) < 1e-6);
                 CHECK(gradient_error(l, l.mask, d.mask, g, o, pressure, h) < 1e-6);
@@ -304,6 +310,54 @@ TEST_CASE("hardened codes times the scale are the hard weights bit for bit, trai
     const auto params = quant::affine_params{static_cast<float>(done->scale), 0, quant::int8};
     REQUIRE(quant::dequantize(codes, restored, params));
     CHECK(same_bytes(hard, restored));
+}
+
+TEST_CASE("masks of groups: equal ones are one mask, closed ones close their rows, and what is hard is exact") {
+    constexpr std::size_t planes = 6, weights = 3000, groups = 3; // groups end inside a tile
+    owned<float> one(planes, weights), many(planes, weights), d_one(planes, weights), d_many(planes, weights);
+    fill(one, 2, 31);
+    many = one;
+    many.mask.clear();
+    for (const float m : one.mask) many.mask.insert(many.mask.end(), groups, m);
+    d_many.mask.resize(planes * groups);
+    const auto g = direction<float>(weights, 32);
+    std::vector<float> w(weights), v(weights);
+    const gate_options o{.temperature = 2};
+    REQUIRE(csq::forward(one.view(), w, o));
+    REQUIRE(csq::forward(many.view(), v, o));
+    CHECK(same_bytes(w, v));
+    REQUIRE(csq::backward(one.view(), g, d_one.view(), o));
+    REQUIRE(csq::backward(many.view(), g, d_many.view(), o));
+    CHECK((same_bytes(d_one.positive, d_many.positive) && same_bytes(d_one.negative, d_many.negative)));
+    REQUIRE(csq::add_budget_gradient(one.view(), d_one.view(), o, 0.5));
+    REQUIRE(csq::add_budget_gradient(many.view(), d_many.view(), o, 0.5));
+    for (std::size_t b = 0; b < planes; ++b) {
+        float sum = 0;
+        for (std::size_t k = 0; k < groups; ++k) sum += d_many.mask[b * groups + k];
+        CHECK(std::abs(sum - d_one.mask[b]) <= 1e-4f * std::abs(d_one.mask[b]) + 1e-6f);
+    }
+    CHECK(csq::bits(one.view()).bits == csq::bits(many.view()).bits);
+
+    for (std::size_t b = 0; b < planes; ++b) // group 0 keeps all planes, group 1 two, group 2 none
+        for (std::size_t k = 0; k < groups; ++k)
+            many.mask[b * groups + k] = k == 0 || (k == 1 && b >= 4) ? 1.0f : -1.0f;
+    CHECK(csq::bits(many.view()).bits == (6 + 2 + 0) / 3.0);
+    CHECK(!csq::keep_one_plane(many.view()));
+    std::vector<std::int16_t> codes(weights);
+    const auto done = csq::harden(many.view(), codes);
+    REQUIRE(done);
+    REQUIRE(csq::forward(many.view(), w, gate_options{.mode = gate_mode::hard}));
+    bool exact = true, coarse = true, closed = true;
+    for (std::size_t i = 0; i < weights; ++i) {
+        exact = exact && w[i] == static_cast<float>(codes[i]) * static_cast<float>(done->scale);
+        coarse = coarse && (i / 1000 != 1 || codes[i] % 16 == 0);
+        closed = closed && (i / 1000 != 2 || codes[i] == 0);
+    }
+    CHECK((exact && coarse && closed && done->planes == 0x3F));
+    many.mask.pop_back();
+    CHECK(names(csq::forward(many.view(), w, o), errc::shape_mismatch, "layer.mask"));
+    many.mask.resize(planes * 7); // 3000 weights are not seven groups
+    CHECK(names(csq::forward(many.view(), w, o), errc::shape_mismatch, "layer.mask"));
 }
 
 TEST_CASE("digits with both bits set cancel: no planes, size zero") {

@@ -64,10 +64,12 @@ struct run {
     std::array<double, layers> full_scales{};
     std::array<std::vector<float>, layers> w_hat, grad_w_hat;
     csq::training<float> t;
-    explicit run(const csq::training_options& options) : t{layer, grad, bits, full_scales, options} {
+    /// rows_decide: a mask for every row, which then keeps and drops planes by itself
+    explicit run(const csq::training_options& options, bool rows_decide = false)
+        : t{layer, grad, bits, full_scales, options} {
         for (std::size_t l = 0; l < layers; ++l) {
-            const std::size_t n = problem::size(l),
-                              count[] = {problem::planes * n, problem::planes * n, problem::planes, 1};
+            const std::size_t n = problem::size(l), masks = problem::planes * (rows_decide ? problem::inputs[l] : 1),
+                              count[] = {problem::planes * n, problem::planes * n, masks, 1};
             for (std::size_t k = 0; k < 4; ++k)
                 for (auto* all : {&values, &gradients, &velocity}) (*all)[4 * l + k].resize(count[k]);
             const auto at = [&](auto& all) {
@@ -148,6 +150,30 @@ TEST_CASE("twenty lines around CSQ reach the budget from above and from below, a
                 CHECK(p.loss(l, hard, unused) < 0.2 * nothing);
             }
         }
+}
+
+TEST_CASE("rows with masks of their own reach the budget too, and differ in their planes") {
+#if defined(__SANITIZE_ADDRESS__)
+    constexpr std::size_t steps = 500;
+#else
+    constexpr std::size_t steps = 2000;
+#endif
+    const problem p;
+    run r{{.budget = {.target_bits = 3}}, true};
+    REQUIRE(r.start(p));
+    REQUIRE(r.train(p, 0, steps, steps));
+    const auto average = r.t.average_bits();
+    REQUIRE(average);
+    CAPTURE(*average, r.bits[0].bits, r.bits[1].bits, r.bits[2].bits);
+    CHECK(std::abs(*average - 3) <= 0.25);
+    std::size_t differing = 0;
+    for (std::size_t l = 0; l < run::layers; ++l)
+        for (std::size_t b = 0; b < problem::planes; ++b) {
+            const auto row = r.layer[l].mask.subspan(b * problem::inputs[l], problem::inputs[l]);
+            const auto open = std::count_if(row.begin(), row.end(), [](float m) { return m >= 0; });
+            differing += open != 0 && static_cast<std::size_t>(open) != row.size() ? 1 : 0;
+        }
+    CHECK(differing > 0);
 }
 
 TEST_CASE("a run resumed from its buffers is the run that was not stopped, bit for bit") {

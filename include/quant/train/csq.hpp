@@ -45,9 +45,11 @@ inline constexpr std::size_t max_planes = 15; ///< codes then fit 16 bits
 /// What is trained of one layer, or the gradients of it; all memory is the caller's. Planes are contiguous: element [b * weights +
 /// i].
 template <class T> struct layer {
-    std::span<T> positive;  ///< m_p [planes][weights]
-    std::span<T> negative;  ///< m_n [planes][weights]
-    std::span<T> mask;      ///< m_B [planes]; empty: all planes are open, the mode of uniform precision
+    std::span<T> positive; ///< m_p [planes][weights]
+    std::span<T> negative; ///< m_n [planes][weights]
+    /// m_B [planes], or [planes][groups] for a mask of each of `groups` runs of weights of the same length: rows or blocks of rows
+    /// that keep and drop planes by themselves. Empty: all planes are open, the mode of uniform precision.
+    std::span<T> mask;
     std::span<T> scale;     ///< D: 1, or one for each row of weights / scale.size() weights
     std::size_t planes = 8; ///< 1 to max_planes
 
@@ -87,12 +89,20 @@ template <class T> [[nodiscard]] inline std::size_t row_length(const layer<T>& l
     return l.weights() / l.scale.size();
 }
 
+/// Groups of weights with masks of their own, and the weights of one.
+template <class T> [[nodiscard]] inline std::size_t mask_groups(const layer<T>& l) noexcept {
+    return l.mask.empty() ? 1 : l.mask.size() / l.planes;
+}
+template <class T> [[nodiscard]] inline std::size_t group_length(const layer<T>& l) noexcept {
+    return l.weights() / mask_groups(l);
+}
+
 /// Counts that fit each other. `argument` names what does not.
 template <class T> [[nodiscard]] inline status check(const layer<T>& l) noexcept {
     if (l.planes < 1 || l.planes > max_planes) return {errc::bits_out_of_range, "layer.planes"};
     if (l.positive.size() % l.planes != 0) return {errc::shape_mismatch, "layer.positive"};
     if (l.negative.size() != l.positive.size()) return {errc::shape_mismatch, "layer.negative"};
-    if (!l.mask.empty() && l.mask.size() != l.planes) return {errc::shape_mismatch, "layer.mask"};
+    if (l.mask.size() % l.planes != 0 || l.weights() % mask_groups(l) != 0) return {errc::shape_mismatch, "layer.mask"};
     if (l.scale.empty() || l.weights() % l.scale.size() != 0) return {errc::shape_mismatch, "layer.scale"};
     return {};
 }
@@ -121,30 +131,30 @@ template <class T> [[nodiscard]] inline status check_gradients(const layer<T>& l
 [[nodiscard]] inline double mask_temperature(const gate_options& options) noexcept {
     return options.mask_temperature != 0 ? options.mask_temperature : options.temperature;
 }
-/// M_b.
+/// M_b of the mask that stands at k = b * groups + group.
 template <class T>
-[[nodiscard]] inline double plane_gate(const layer<T>& l, std::size_t b, const gate_options& options) noexcept {
+[[nodiscard]] inline double plane_gate(const layer<T>& l, std::size_t k, const gate_options& options) noexcept {
     if (l.mask.empty()) return 1;
-    const auto m = static_cast<double>(l.mask[b]);
+    const auto m = static_cast<double>(l.mask[k]);
     if (options.mode != gate_mode::soft) return m >= 0 ? 1 : 0;
     return one_gate(mask_temperature(options) * m).value;
 }
 /// d M_b / d m_B,b; 0 where masks are hard.
 template <class T>
-[[nodiscard]] inline double plane_gate_slope(const layer<T>& l, std::size_t b, const gate_options& options) noexcept {
+[[nodiscard]] inline double plane_gate_slope(const layer<T>& l, std::size_t k, const gate_options& options) noexcept {
     if (l.mask.empty() || options.mode != gate_mode::soft) return 0;
     const double beta = mask_temperature(options);
-    return beta * one_gate(beta * static_cast<double>(l.mask[b])).slope;
+    return beta * one_gate(beta * static_cast<double>(l.mask[k])).slope;
 }
 [[nodiscard]] inline double plane_value(std::size_t b) noexcept { return static_cast<double>(std::uint32_t{1} << b); }
 
-/// U of a tile.
+/// U of a stretch of weights of one group.
 template <class T>
-inline void soft_integers(const layer<T>& l, std::size_t at, std::size_t count, const gate_options& options,
-                          T* sum) noexcept {
+inline void soft_integers(const layer<T>& l, std::size_t at, std::size_t count, std::size_t group,
+                          const gate_options& options, T* sum) noexcept {
     for (std::size_t i = 0; i < count; ++i) sum[i] = T(0);
     for (std::size_t b = 0; b < l.planes; ++b) {
-        const double open = plane_gate(l, b, options);
+        const double open = plane_gate(l, b * mask_groups(l) + group, options);
         if (open == 0) continue;
         const T* const p = l.positive.data() + b * l.weights() + at;
         const T* const n = l.negative.data() + b * l.weights() + at;
@@ -217,7 +227,10 @@ template <class T, destination Weights>
     T sum[detail::tile];
     for (std::size_t at = 0; at < l.weights(); at += detail::tile) {
         const std::size_t count = l.weights() - at < detail::tile ? l.weights() - at : detail::tile;
-        detail::soft_integers(l, at, count, options, sum);
+        train_detail::for_each_row(at, count, detail::group_length(l),
+                                   [&](std::size_t first, std::size_t n, std::size_t group) {
+                                       detail::soft_integers(l, at + first, n, group, options, sum + first);
+                                   });
         train_detail::for_each_row(
             at, count, detail::row_length(l), [&](std::size_t first, std::size_t n, std::size_t row) {
                 const T step = static_cast<T>(static_cast<double>(l.scale[row]) / options.amplitude);
@@ -253,7 +266,7 @@ template <class T, viewable Gradient>
     if (const status s = train_detail::check_dense(g, weights, "gradient"); !s) return s;
 
     T sum[detail::tile], scaled[detail::tile];
-    double of_plane[max_planes] = {}; // sum_i G_i D/A (g_p - g_n)_b,i
+    double of_plane[max_planes] = {}; // sum_i G_i D/A (g_p - g_n)_b,i of the group
     double of_row = 0;
     bool finite = true;
     const auto finish_row = [&](std::size_t row) {
@@ -262,44 +275,55 @@ template <class T, viewable Gradient>
         if (!grads.scale.empty()) grads.scale[row] = static_cast<T>(of_row);
         of_row = 0;
     };
-    const std::size_t length = detail::row_length(l);
+    const std::size_t length = detail::row_length(l), per_group = detail::group_length(l),
+                      groups = detail::mask_groups(l);
+    const auto finish_group = [&](std::size_t group) {
+        for (std::size_t b = 0; b < l.planes; ++b) {
+            const std::size_t k = b * groups + group;
+            const double slope = detail::plane_gate_slope(l, k, options);
+            const double d = detail::plane_value(b) * of_plane[b] * slope;
+            of_plane[b] = 0;
+            if (grads.mask.empty()) continue;
+            finite = finite && core_detail::is_finite(d);
+            grads.mask[k] = slope == 0 ? T(0) : static_cast<T>(d);
+        }
+    };
     for (std::size_t at = 0; at < weights; at += detail::tile) {
         const std::size_t count = weights - at < detail::tile ? weights - at : detail::tile;
         train_detail::for_each_row(at, count, length, [&](std::size_t first, std::size_t n, std::size_t row) {
             const T step = static_cast<T>(static_cast<double>(l.scale[row]) / options.amplitude);
             for (std::size_t i = first; i < first + n; ++i) scaled[i] = g.data()[at + i] * step;
         });
-        if (options.mode == gate_mode::hard)
-            detail::soft_integers(l, at, count, options, sum);
-        else
-            for (std::size_t i = 0; i < count; ++i) sum[i] = T(0);
-        for (std::size_t b = 0; b < l.planes; ++b) {
-            const std::size_t from = b * weights + at;
-            T* const dp = grads.positive.empty() ? nullptr : grads.positive.data() + from;
-            T* const dn = grads.negative.empty() ? nullptr : grads.negative.data() + from;
-            const double open = detail::plane_gate(l, b, options);
-            if (open == 0 || options.mode == gate_mode::hard) {
-                for (std::size_t i = 0; dp != nullptr && i < count; ++i) dp[i] = dn[i] = T(0);
-                continue;
+        train_detail::for_each_row(at, count, per_group, [&](std::size_t first, std::size_t n, std::size_t group) {
+            if (options.mode == gate_mode::hard)
+                detail::soft_integers(l, at + first, n, group, options, sum + first);
+            else
+                for (std::size_t i = first; i < first + n; ++i) sum[i] = T(0);
+            for (std::size_t b = 0; b < l.planes; ++b) {
+                const std::size_t from = b * weights + at + first;
+                T* const dp = grads.positive.empty() ? nullptr : grads.positive.data() + from;
+                T* const dn = grads.negative.empty() ? nullptr : grads.negative.data() + from;
+                const double open = detail::plane_gate(l, b * groups + group, options);
+                if (open == 0 || options.mode == gate_mode::hard) {
+                    for (std::size_t i = 0; dp != nullptr && i < n; ++i) dp[i] = dn[i] = T(0);
+                    continue;
+                }
+                const double value = detail::plane_value(b) * open;
+                of_plane[b] +=
+                    simd::plane_backward<T>(l.positive.data() + from, l.negative.data() + from, scaled + first, dp, dn,
+                                            sum + first, n, static_cast<T>(options.temperature), static_cast<T>(value),
+                                            static_cast<T>(value * options.temperature));
             }
-            const double value = detail::plane_value(b) * open;
-            of_plane[b] += simd::plane_backward<T>(l.positive.data() + from, l.negative.data() + from, scaled, dp, dn,
-                                                   sum, count, static_cast<T>(options.temperature),
-                                                   static_cast<T>(value), static_cast<T>(value * options.temperature));
-        }
+            if (at + first + n == (group + 1) * per_group) finish_group(group);
+        });
         train_detail::for_each_row(at, count, length, [&](std::size_t first, std::size_t n, std::size_t row) {
             of_row += simd::dot<T>(g.data() + at + first, sum + first, n);
             if (at + first + n == (row + 1) * length) finish_row(row);
         });
     }
     if (weights == 0)
-        for (T& d : grads.scale) d = T(0);
-    for (std::size_t b = 0; b < grads.mask.size(); ++b) {
-        const double slope = detail::plane_gate_slope(l, b, options);
-        const double d = detail::plane_value(b) * of_plane[b] * slope;
-        finite = finite && core_detail::is_finite(d);
-        grads.mask[b] = slope == 0 ? T(0) : static_cast<T>(d);
-    }
+        for (const std::span<T> all : {grads.scale, grads.mask})
+            for (T& d : all) d = T(0);
     if (finite) return {};
     return {errc::non_finite, train_detail::all_finite(g.data(), weights) ? "layer" : "gradient"};
 }
@@ -311,15 +335,15 @@ template <class T, viewable Gradient>
     return csq::backward(l, gradient, grads, gate_options{.temperature = temperature});
 }
 
-/// Planes that are open, m_B >= 0: what budgets count. Precondition: counts of the layer that fit.
+/// Planes that are open, m_B >= 0, in the mean over the groups: what budgets count. Precondition: counts of the layer that fit.
 template <class T> [[nodiscard]] inline layer_bits bits(const layer<T>& l) noexcept {
     std::size_t open = l.mask.empty() ? l.planes : 0;
     for (const T m : l.mask) open += m >= 0 ? 1 : 0;
-    return {l.weights(), static_cast<double>(open)};
+    return {l.weights(), static_cast<double>(open) / static_cast<double>(detail::mask_groups(l))};
 }
 
 /// Adds rho beta_B sigma'(beta_B m_B) to the gradients of the masks: (C4). rho = budget_pressure(...) of this layer: positive
-/// closes planes, negative opens them. Nothing is added where masks are hard or absent.
+/// closes planes, negative opens them; of a group it is its share of the layer. Nothing is added where masks are hard or absent.
 /// Errors: bits_out_of_range, shape_mismatch, invalid_argument "temperature", "mask_temperature", non_finite "pressure".
 template <class T>
 [[nodiscard]] inline status add_budget_gradient(const layer<T>& l, const layer<T>& grads, const gate_options& options,
@@ -328,9 +352,10 @@ template <class T>
     if (const status s = detail::check(options); !s) return s;
     if (!core_detail::is_finite(pressure)) return {errc::non_finite, "pressure"};
     if (grads.mask.size() != l.mask.size()) return {errc::shape_mismatch, "grads.mask"};
-    for (std::size_t b = 0; b < l.mask.size(); ++b) {
-        const double more = pressure * detail::plane_gate_slope(l, b, options);
-        grads.mask[b] = static_cast<T>(static_cast<double>(grads.mask[b]) + more);
+    const double share = pressure / static_cast<double>(detail::mask_groups(l));
+    for (std::size_t k = 0; k < l.mask.size(); ++k) {
+        const double more = share * detail::plane_gate_slope(l, k, options);
+        grads.mask[k] = static_cast<T>(static_cast<double>(grads.mask[k]) + more);
     }
     return {};
 }
@@ -349,8 +374,8 @@ template <class T>
     return csq::add_budget_gradient(l, grads, gate_options{.temperature = temperature}, *pressure);
 }
 
-/// Opens the plane of the largest mask logit if all are closed: a layer without planes has no gradient that could open one again.
-/// Returns whether it had to.
+/// Opens the plane of the largest mask logit if all of the layer are closed (a group may lose all of its planes): a layer without
+/// planes has no gradient that could open one again. Returns whether it had to.
 template <class T> inline bool keep_one_plane(const layer<T>& l) noexcept {
     if (l.mask.empty()) return false;
     std::size_t best = 0;
@@ -379,9 +404,10 @@ template <class T>
 template <class T>
 [[nodiscard]] inline double undecided_share(const layer<T>& l, const gate_options& options) noexcept {
     std::size_t gates = 0, undecided = 0;
-    for (std::size_t b = 0; b < l.planes; ++b) {
-        if (!l.mask.empty() && !(l.mask[b] >= 0)) continue;
-        for (std::size_t i = b * l.weights(); i < (b + 1) * l.weights(); ++i)
+    const std::size_t length = detail::group_length(l);
+    for (std::size_t k = 0; k < l.planes * detail::mask_groups(l); ++k) { // plane after plane, group after group
+        if (!l.mask.empty() && !(l.mask[k] >= 0)) continue;
+        for (std::size_t i = k * length; i < (k + 1) * length; ++i)
             for (const T m : {l.positive[i], l.negative[i]}) {
                 const double z = options.temperature * static_cast<double>(m);
                 ++gates;
@@ -413,10 +439,12 @@ template <class T, destination Codes>
         if (m != m) return status{errc::non_finite, "layer"};
     hardened done;
     done.weights = n;
+    const std::size_t groups = detail::mask_groups(l), per_group = detail::group_length(l);
     const auto code_of = [&](std::size_t i, auto&& see) {
         std::int32_t q = 0;
+        const std::size_t group = groups == 1 ? 0 : i / per_group;
         for (std::size_t b = 0; b < l.planes; ++b) {
-            if (!l.mask.empty() && !(l.mask[b] >= 0)) continue;
+            if (!l.mask.empty() && !(l.mask[b * groups + group] >= 0)) continue;
             const T p = l.positive[b * n + i], m = l.negative[b * n + i];
             see(b, p, m);
             q += ((p >= 0 ? 1 : 0) - (m >= 0 ? 1 : 0)) * (std::int32_t{1} << b);

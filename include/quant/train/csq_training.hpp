@@ -56,7 +56,7 @@ struct training_options {
     init_options init{};
     bool compensate_amplitude = true; ///< start at the rounded weights: gate_options::amplitude
     double bit_rate = 20;             ///< times rate / s^2
-    double mask_rate = 4;             ///< times rate
+    double mask_rate = 4;             ///< times rate, and times the groups of a layer that have masks of their own
     double scale_rate =
         0.05; ///< times rate / sqrt(weights per scale), of the full scale D (2^planes - 1); 0: scales are frozen
     double bit_decay = 1e-4;
@@ -144,8 +144,11 @@ template <class T> struct training {
             };
             offer(parameter_kind::positive_bits, layers[l].positive, grads[l].positive, of_bits, options.bit_decay);
             offer(parameter_kind::negative_bits, layers[l].negative, grads[l].negative, of_bits, options.bit_decay);
+            // A mask of a group sees its share of both gradients, and moves as fast as one of the whole layer.
+            const double groups =
+                layers[l].mask.empty() ? 1 : static_cast<double>(layers[l].mask.size() / layers[l].planes);
             if (gates.mode == gate_mode::soft)
-                offer(parameter_kind::masks, layers[l].mask, grads[l].mask, options.mask_rate * rate, 0);
+                offer(parameter_kind::masks, layers[l].mask, grads[l].mask, options.mask_rate * rate * groups, 0);
             offer(parameter_kind::scales, layers[l].scale, grads[l].scale, of_scale, 0);
             if (options.keep_one_plane) csq::keep_one_plane(layers[l]);
         }
