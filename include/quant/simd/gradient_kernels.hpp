@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <quant/simd/batch.hpp>
 #include <quant/simd/gradient_registers.hpp>
+#include <quant/simd/memory.hpp>
 #include <quant/simd/narrow.hpp>
 #include <quant/simd/reduce.hpp>
 #include <type_traits>
@@ -99,6 +100,12 @@ QUANT_INLINE void round_whole_registers(const float* p, std::uint8_t* codes, std
     [[maybe_unused]] const auto lower = registers(0), across = registers(1);
 #endif
     for (std::size_t i = 0; i < n; i += 4 * width) {
+        // The next bucket: what is found out about it takes less time than reading it from memory, and this takes more.
+        constexpr std::size_t ahead = 8192, line = 64, bytes = 4 * width * sizeof(float);
+        if constexpr (bytes >= line)
+            unrolled<bytes / line>([&](auto k) QUANT_INLINE_LAMBDA {
+                prefetch_read(reinterpret_cast<const char*>(p + i) + ahead + k * line);
+            });
         floats x[4], u[4];
         integers code[4];
         unrolled<4>([&](auto k) QUANT_INLINE_LAMBDA {
