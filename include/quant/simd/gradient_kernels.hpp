@@ -180,7 +180,10 @@ inline split_sums split(const float* p, std::size_t n, float threshold, [[maybe_
     detail::sum_lanes<A> low, high;
     std::size_t count = 0;
     const floats limit(threshold), zero(0.0f);
+    const char* ahead = reinterpret_cast<const char*>(p) + 8192; // the next bucket, whose mean comes first
     detail::for_each_sixteen(p, n, [&](const float* q, std::size_t here) QUANT_INLINE_LAMBDA {
+        prefetch_read(ahead);
+        ahead += 64;
         std::uint32_t word = 0;
         detail::unrolled<detail::float_parts<A>>([&](auto k) QUANT_INLINE_LAMBDA {
             constexpr std::size_t at = k * pack_of<float, A>::size;
