@@ -85,6 +85,12 @@ struct dequantize_command : common_options {
     std::string dtype; ///< empty: the type each tensor had before
 };
 
+struct export_c_command : common_options {
+    std::string input;
+    std::string output;
+    std::string prefix; ///< of every name in the header
+};
+
 struct compare_command : common_options {
     std::string first;  ///< the reference
     std::string second; ///< what is measured against it
@@ -107,6 +113,7 @@ struct evaluate_command : common_options {
 void inspect(const inspect_options& options);
 void quantize(const quantize_command& options);
 void dequantize(const dequantize_command& options);
+void export_c(const export_c_command& options);
 void compare(const compare_command& options);
 void evaluate(const evaluate_command& options);
 void compare_networks(const compare_command& options); ///< two ONNX models; compare() calls it

@@ -76,9 +76,10 @@ struct command_line {
     inspect_options inspect;
     quantize_command quantize;
     dequantize_command dequantize;
+    export_c_command export_c;
     compare_command compare;
     evaluate_command evaluate;
-    CLI::App *inspect_app, *quantize_app, *dequantize_app, *compare_app, *evaluate_app;
+    CLI::App *inspect_app, *quantize_app, *dequantize_app, *export_c_app, *compare_app, *evaluate_app;
 
     command_line() {
         app.name("quant");
@@ -97,6 +98,7 @@ struct command_line {
         add_inspect();
         add_quantize();
         add_dequantize();
+        add_export_c();
         add_compare();
         add_evaluate();
     }
@@ -276,6 +278,23 @@ struct command_line {
             ->check(CLI::IsMember({"F64", "F32", "F16", "BF16"}));
         dequantize_app->footer("Example:\n  quant dequantize q.safetensors -o restored.npz --dtype F32");
         add_common(*dequantize_app, o);
+    }
+
+    void add_export_c() {
+        auto& o = export_c;
+        export_c_app = app.add_subcommand("export-c", "Write a quantized file as constants for C and C++: firmware");
+        export_c_app->add_option("input", o.input, "A file written by quant quantize")->required();
+        export_c_app->add_option("-o,--output", o.output, "The header to write, .h or .hpp")->required();
+        export_c_app->add_option("--prefix", o.prefix,
+                                 "Begins every name in it, so that one program can hold two models");
+        export_c_app->add_flag("-f,--force", o.force, "Replace the output if it exists");
+        export_c_app->footer(
+            "Example:\n"
+            "  quant quantize digits.safetensors -o q.safetensors --bits 4\n"
+            "  quant export-c q.safetensors -o weights.h --prefix int4_\n"
+            "For each quantized tensor: packed codes and where each slice begins in them, scales, zero\n"
+            "points, widths, shape (and bias corrections); for others their values. Equal input, equal bytes.");
+        add_common(*export_c_app, o);
     }
 
     void add_compare() {
@@ -516,6 +535,9 @@ int main(int argc, char** argv) {
         }
         if (line.dequantize_app->parsed()) {
             dequantize(line.dequantize);
+        }
+        if (line.export_c_app->parsed()) {
+            export_c(line.export_c);
         }
         if (line.compare_app->parsed()) {
             line.settle_compare();

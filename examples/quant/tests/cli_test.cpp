@@ -7,6 +7,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <csignal>
+#include <cstring>
 #include <random>
 #include <sys/wait.h>
 
@@ -117,6 +118,7 @@ TEST_CASE("every subcommand refuses every bad file with exit code 3 and one line
             check_fails(run({"inspect", path}), exit_code::input, words);
             check_fails(run({"quantize", path, "-o", output}), exit_code::input, words);
             check_fails(run({"dequantize", path, "-o", output}), exit_code::input, words);
+            check_fails(run({"export-c", path, "-o", dir / "out.h"}), exit_code::input, words);
             check_fails(run({"compare", path, path}), exit_code::input, words);
             CHECK(dir.entries() == 1);
         }
@@ -240,7 +242,7 @@ TEST_CASE("--help and --version succeed; help names every option that the docume
         INFO(option);
         CHECK(help.out.find(option) != std::string::npos);
     }
-    for (const auto* const command : {"inspect", "quantize", "dequantize", "compare"}) {
+    for (const auto* const command : {"inspect", "quantize", "dequantize", "export-c", "compare"}) {
         CHECK(run({command, "--help"}).out.find("--threads") != std::string::npos);
     }
     check_succeeds(run({"--help"}));
@@ -972,6 +974,103 @@ TEST_CASE("results that cannot be written are an error") {
     const int status = std::system(command.c_str());
     CHECK(WEXITSTATUS(status) == static_cast<int>(exit_code::output));
     CHECK(read_file(dir / "err").find("stdout") != std::string::npos);
+}
+
+namespace {
+/// The values of one array of an exported header.
+std::vector<double> exported(const std::string& header, const std::string& declaration) {
+    const auto at = header.find("QUANT_CONSTANT " + declaration + "[");
+    REQUIRE(at != std::string::npos);
+    const auto open = header.find('{', at), close = header.find('}', at);
+    std::vector<double> out;
+    for (const char* p = header.c_str() + open + 1; p < header.c_str() + close;) {
+        char* end = nullptr;
+        out.push_back(std::strtod(p, &end)); // reads hexadecimal floats to the bit
+        REQUIRE(end != p);
+        p = end + std::strspn(end, "fu, \n");
+    }
+    const auto size = std::strtoul(header.c_str() + header.find('[', at) + 1, nullptr, 10);
+    CHECK(out.size() == size);
+    return out;
+}
+template <class T> std::vector<double> as_doubles(tensor& t) {
+    const auto values = t.as<T>();
+    return {values.begin(), values.end()};
+}
+} // namespace
+
+TEST_CASE("export-c writes what the quantized file holds, as constants, the same bytes each time") {
+    const scratch_directory dir;
+    const auto input = dir / "m.safetensors", q = dir / "q.safetensors", header = dir / "w.h";
+    auto f = model();
+    write_safetensors(input, f);
+    check_succeeds(
+        run({"quantize", input, "-o", q, "-q", "--unsigned", "--bits", "5", "--average-bits", "4", "--bias-correct"}));
+    const auto shown = run({"export-c", q, "-o", header, "--prefix", "net_"});
+    check_succeeds(shown);
+    CHECK(shown.out.find("net_conv_weight") != std::string::npos);
+    const auto text = read_file(header);
+    auto file = read_safetensors(q);
+    CHECK(exported(text, "uint8_t net_conv_weight_codes") == as_doubles<std::uint8_t>(*file.find("conv.weight.codes")));
+    CHECK(exported(text, "float net_conv_weight_scales") == as_doubles<float>(*file.find("conv.weight.scales")));
+    CHECK(exported(text, "int32_t net_conv_weight_zero_points") ==
+          as_doubles<std::int32_t>(*file.find("conv.weight.zero_points")));
+    const auto bits = exported(text, "uint8_t net_conv_weight_bits");
+    CHECK(bits == as_doubles<std::uint8_t>(*file.find("conv.weight.bits")));
+    CHECK(exported(text, "float net_conv_weight_shifts") == as_doubles<float>(*file.find("conv.weight.shift")));
+    CHECK(exported(text, "uint32_t net_conv_weight_shape") == std::vector<double>{8, 5, 3});
+    const auto offsets = exported(text, "uint32_t net_conv_weight_offsets");
+    REQUIRE(offsets.size() == 9);
+    for (std::size_t c = 0; c < 8; ++c) { // 15 codes each, whole bytes
+        CHECK(offsets[c + 1] - offsets[c] == std::ceil(15 * bits[c] / 8));
+    }
+    CHECK(exported(text, "float net_bias") == as_doubles<float>(*f.find("bias")));
+    CHECK(exported(text, "int64_t net_steps") == std::vector<double>{1, 2, 3, 4});
+    CHECK(text.find("// nothing: 0x4, F32; no elements\n") != std::string::npos);
+
+    CHECK(run({"export-c", q, "-o", dir / "2.h", "--prefix", "net_", "--json", "--threads", "1"})
+              .json()["totals"]["tensors"] == 7);
+    CHECK(read_file(dir / "2.h") == text);
+
+    // Another compiler's opinion: C and C++ take it.
+    const auto compiles = [&](const std::string& language) {
+        const auto command = "g++ -Wall -Wextra -Wno-unused -Werror -fsyntax-only " + language + " -include " + header +
+                             " /dev/null >/dev/null 2>&1";
+        return std::system(command.c_str()) == 0;
+    };
+    if (std::system("g++ --version >/dev/null 2>&1") == 0) {
+        CHECK(compiles("-x c++ -std=c++17"));
+        CHECK(compiles("-x c -std=c99"));
+    }
+}
+
+TEST_CASE("export-c refuses what it cannot write and leaves no file") {
+    const scratch_directory dir;
+    const auto input = dir / "m.safetensors", q = dir / "q.safetensors", header = dir / "w.h";
+    auto f = model();
+    write_safetensors(input, f);
+    check_fails(run({"export-c", input, "-o", header}), exit_code::input, {"m.safetensors", "is not a quantized file"});
+    check_succeeds(run({"quantize", input, "-o", q, "-q"}));
+    check_fails(run({"export-c", q, "-o", dir / "w.txt"}), exit_code::output, {"w.txt", ".h"});
+    check_fails(run({"export-c", q, "-o", dir / "no/w.h"}), exit_code::output, {"no/w.h", "No such file"});
+    check_fails(run({"export-c", q}), exit_code::usage, {"--output"});
+    CHECK(dir.entries() == 2);
+    write_file(header, "precious");
+    check_fails(run({"export-c", q, "-o", header}), exit_code::output, {"w.h", "exists"});
+    CHECK(read_file(header) == "precious");
+    check_succeeds(run({"export-c", q, "-o", header, "--force", "-q"}));
+
+    f.tensors.push_back(make_tensor("conv_weight.codes", dtype::u8, {1}, std::vector<std::uint8_t>{1}));
+    write_safetensors(input, f, overwrite::yes);
+    check_succeeds(run({"quantize", input, "-o", q, "-q", "--force"}));
+    check_fails(run({"export-c", q, "-o", dir / "x.h"}), exit_code::data,
+                {"'conv_weight.codes'", "'conv.weight'", "conv_weight_codes"});
+    f.tensors.back() =
+        make_tensor("norm", dtype::f32, {2}, std::vector<float>{1, std::numeric_limits<float>::infinity()});
+    write_safetensors(input, f, overwrite::yes);
+    check_succeeds(run({"quantize", input, "-o", q, "-q", "--force"}));
+    check_fails(run({"export-c", q, "-o", dir / "x.h"}), exit_code::data, {"'norm'", "not finite"});
+    CHECK(dir.entries() == 3);
 }
 
 TEST_CASE("an interrupted run leaves the whole output or none") {
