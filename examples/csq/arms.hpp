@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The ways of training few bits that are compared. An arm owns its parameters, makes weights of them, takes gradients, and ends with
-// integers times scales.
+// The ways of training few bits that are compared. An arm owns its parameters, writes the weights of a network from them, takes the
+// network's gradients, and ends with integers times scales.
 
-#include "network.hpp"
+#include "../nn/network.hpp"
+#include "storage.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -18,17 +19,45 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace csq_example {
 
-inline void require(quant::status s) {
-    if (!s) throw std::runtime_error(std::string("quant: ") + s.argument);
+/// The weights of a network that are quantized: value is written by an arm, grad is read.
+using layers = std::vector<nn::parameter*>;
+/// Float weights, by layer.
+using weights = std::vector<std::vector<float>>;
+
+inline layers weights_of(nn::network& net) {
+    layers all;
+    for (nn::parameter* p : net.parameters())
+        if (p->value.shape.size() > 1) all.push_back(p);
+    return all;
 }
-template <class T> const T& require(const quant::result<T>& r) {
-    require(r.status());
-    return *r;
+inline weights values_of(const layers& to) {
+    weights w;
+    for (const nn::parameter* p : to) w.push_back(p->value.data);
+    return w;
 }
+inline std::vector<std::size_t> sizes_of(const layers& to) {
+    std::vector<std::size_t> n;
+    for (const nn::parameter* p : to) n.push_back(p->value.size());
+    return n;
+}
+
+/// What can be chosen about an arm. Zero widths: not this arm's.
+struct knobs {
+    float rate = 0.05f;        ///< of float weights and biases, falling as a cosine
+    float step_rate = 0.05f;   ///< learned scales, times rate
+    double bit_rate = 20;      ///< CSQ's bits
+    double bit_decay = 1e-4;   ///< of CSQ's bits
+    double mask_rate = 4;      ///< CSQ's masks, times rate
+    double share = 0.6;        ///< of the run in which planes or widths are found
+    double strength = 0.1;     ///< FracBits: of the budget
+    bool from_float = false;   ///< fixed planes start from the float weights, not from what was hardened
+    std::vector<int> widths{}; ///< stored bits by layer
+};
 
 /// Where a run is.
 struct moment {
@@ -37,278 +66,487 @@ struct moment {
     [[nodiscard]] double share() const { return static_cast<double>(step) / static_cast<double>(steps); }
 };
 
-/// Sizes of the model that an arm ended with: means over the weights.
-struct model_size {
-    double planes = 0; ///< nominal, without the sign
-    double stored = 0; ///< bits per weight as the planes are stored
-};
+/// Momentum of one group of parameters.
+inline void descend(std::span<float> values, std::span<const float> gradients, std::vector<float>& velocity, float rate,
+                    float decay = 0) {
+    velocity.resize(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        velocity[i] = 0.9f * velocity[i] + gradients[i] + decay * values[i];
+        values[i] -= rate * velocity[i];
+    }
+}
 
 class arm {
 public:
+    explicit arm(layers to) : to_(std::move(to)) {}
+    arm(const arm&) = delete;
+    arm& operator=(const arm&) = delete;
     virtual ~arm() = default;
-    /// Weights for this step.
-    virtual void forward(const moment& at, weights& w_hat) = 0;
+    /// Writes the weights for this step.
+    virtual void forward(const moment& at) = 0;
     /// Takes their gradients and steps.
-    virtual void update(const moment& at, const weights& grads) = 0;
-    /// The integer model; checks that it is one.
-    virtual model_size finish(weights& w_hat) = 0;
+    virtual void update(const moment& at) = 0;
+    /// The integer model, written into the network too; empty: the weights stay float.
+    virtual integer_model finish() = 0;
+    /// Planes (or widths) of the layers now.
+    [[nodiscard]] virtual std::vector<double> planes() const { return std::vector<double>(to_.size(), 32.0); }
 
 protected:
-    /// Momentum of one group of parameters.
-    static void descend(std::span<float> values, std::span<const float> gradients, std::vector<float>& velocity,
-                        float rate, float decay = 0) {
-        velocity.resize(values.size());
-        for (std::size_t i = 0; i < values.size(); ++i) {
-            velocity[i] = 0.9f * velocity[i] + gradients[i] + decay * values[i];
-            values[i] -= rate * velocity[i];
-        }
+    [[nodiscard]] integer_layer empty_layer(std::size_t l) const {
+        integer_layer done;
+        done.rows = to_[l]->value.shape[0];
+        done.columns = to_[l]->value.size() / done.rows;
+        done.codes.resize(to_[l]->value.size());
+        return done;
     }
-    static std::span<float> span(matrix& m) { return {m.data(), static_cast<std::size_t>(m.size())}; }
-    static std::span<const float> span(const matrix& m) { return {m.data(), static_cast<std::size_t>(m.size())}; }
+    /// Integers that are not the weights, bit for bit, are a defect.
+    void check(std::size_t l, const integer_layer& done) const {
+        for (std::size_t i = 0; i < done.codes.size(); ++i)
+            if (static_cast<float>(done.codes[i]) * done.scale != to_[l]->value.data[i])
+                throw std::logic_error("codes are not the weights");
+    }
+    layers to_;
 };
 
 /// No quantization.
 class float_arm : public arm {
 public:
-    explicit float_arm(const weights& w) : w_(w), velocity_(w.size()) {}
-    void forward(const moment&, weights& w_hat) override { w_hat = w_; }
-    void update(const moment& at, const weights& grads) override {
-        for (std::size_t l = 0; l < w_.size(); ++l) descend(span(w_[l]), span(grads[l]), velocity_[l], at.rate);
+    explicit float_arm(layers to) : arm(std::move(to)), velocity_(to_.size()) {}
+    void forward(const moment&) override {}
+    void update(const moment& at) override {
+        for (std::size_t l = 0; l < to_.size(); ++l)
+            descend(to_[l]->value.data, to_[l]->grad.data, velocity_[l], at.rate);
     }
-    model_size finish(weights& w_hat) override {
-        w_hat = w_;
-        return {32, 32};
-    }
+    integer_model finish() override { return {}; }
 
 private:
-    weights w_;
-    std::vector<std::vector<float>> velocity_;
+    weights velocity_;
 };
 
-/// Rounding to given planes: with the scale of the largest weight, or with a learned one (LSQ, and the finish of CSQ and BSQ).
-class planes_arm : public arm {
+/// The integers that a layer is rounded to: those that digit planes reach, or the 2^odd_bits odd ones around zero.
+struct grid {
+    quant::digit_planes planes{};
+    int odd_bits = 0;
+    [[nodiscard]] float largest() const {
+        return odd_bits > 0 ? static_cast<float>((1 << odd_bits) - 1) : static_cast<float>(planes.largest());
+    }
+    [[nodiscard]] double nominal() const {
+        return odd_bits > 0 ? odd_bits - 1 : static_cast<double>(std::popcount(planes.mask));
+    }
+};
+/// The grid that uses `bits` stored bits best: the odd integers where leaving one code out would cost most.
+inline grid grid_of_bits(int bits) {
+    if (bits <= 2) return {{}, bits};
+    return {quant::digit_planes{(1u << (bits - 1)) - 1}, 0};
+}
+inline grid grid_of_planes(int planes) { return {quant::digit_planes{(1u << planes) - 1}, 0}; }
+
+inline void round_to(std::span<const float> w, std::span<float> to, float scale, const grid& g) {
+    if (g.odd_bits == 0) return require(quant::round_to_planes(w, to, {&scale, 1}, g.planes));
+    const float top = g.largest();
+    for (std::size_t i = 0; i < w.size(); ++i)
+        to[i] = std::clamp(2 * std::floor(w[i] / scale * 0.5f) + 1, -top, top) * scale;
+}
+/// The latent weights' gradients into `to`; returns the scale's. The formulas are those of quant::round_to_planes_backward.
+inline float round_to_backward(std::span<const float> w, std::span<const float> grad, std::span<float> to, float scale,
+                               const grid& g) {
+    float of_scale = 0;
+    if (g.odd_bits == 0) {
+        require(quant::round_to_planes_backward(w, grad, to, {&of_scale, 1}, {&scale, 1}, g.planes));
+        return of_scale;
+    }
+    const float top = g.largest() + 1; // half a step further is still rounded to the last code
+    for (std::size_t i = 0; i < w.size(); ++i) {
+        const float v = w[i] / scale, q = std::clamp(2 * std::floor(v * 0.5f) + 1, -top + 1, top - 1);
+        const bool inside = std::abs(v) <= top;
+        to[i] = inside ? grad[i] : 0;
+        of_scale += grad[i] * (inside ? q - v : q);
+    }
+    return of_scale;
+}
+/// The scale of the least squared error among 60.
+inline float best_scale(std::span<const float> w, const grid& g) {
+    float largest = 0;
+    for (const float v : w) largest = std::max(largest, std::abs(v));
+    if (largest == 0 || g.largest() == 0) return 1;
+    std::vector<float> rounded(w.size());
+    float best = largest / g.largest();
+    double least = -1;
+    for (int k = 60; k > 0; --k) {
+        const float scale = largest / g.largest() * static_cast<float>(k) / 60;
+        round_to(w, rounded, scale, g);
+        double error = 0;
+        for (std::size_t i = 0; i < w.size(); ++i)
+            error += static_cast<double>((rounded[i] - w[i]) * (rounded[i] - w[i]));
+        if (least < 0 || error < least) {
+            least = error;
+            best = scale;
+        }
+    }
+    return best;
+}
+
+/// Rounding to given grids: with the scale of the largest weight, or with a learned one (LSQ, and the finish of the others).
+class rounding_arm : public arm {
 public:
-    planes_arm(const weights& w, const std::vector<std::uint32_t>& planes, const std::vector<float>& scales,
-               bool learned)
-        : w_(w), planes_(planes), scale_(scales), learned_(learned), velocity_(w.size()), scale_velocity_(w.size(), 0) {
+    rounding_arm(layers to, weights latent, std::vector<grid> grids, std::vector<float> scales, bool learned,
+                 float step_rate)
+        : arm(std::move(to)), w_(std::move(latent)), grids_(std::move(grids)), scale_(std::move(scales)),
+          learned_(learned), step_rate_(step_rate), velocity_(w_.size()), scale_velocity_(w_.size(), 0) {}
+    rounding_arm(const layers& to, const weights& latent, const std::vector<grid>& grids, bool learned, float step_rate)
+        : rounding_arm(to, latent, grids, scales_of(latent, grids), learned, step_rate) {}
+
+    static std::vector<float> scales_of(const weights& w, const std::vector<grid>& grids) {
+        std::vector<float> scales;
+        for (std::size_t l = 0; l < w.size(); ++l) scales.push_back(best_scale(w[l], grids[l]));
+        return scales;
     }
-    /// The same planes everywhere.
-    planes_arm(const weights& w, int planes, bool learned)
-        : planes_arm(w, std::vector<std::uint32_t>(w.size(), (1u << planes) - 1), std::vector<float>(w.size(), 1),
-                     learned) {
-        for (std::size_t l = 0; l < w.size(); ++l) {
-            const float largest = w[l].cwiseAbs().maxCoeff(), mean = w[l].cwiseAbs().mean(),
-                        top = static_cast<float>(planes_[l]);
-            scale_[l] = learned ? std::min(largest / top, 2 * mean / std::sqrt(top)) : largest / top;
+    void forward(const moment&) override {
+        for (std::size_t l = 0; l < w_.size(); ++l) {
+            if (!learned_) {
+                float largest = 0;
+                for (const float v : w_[l]) largest = std::max(largest, std::abs(v));
+                scale_[l] = largest / grids_[l].largest();
+            }
+            round_to(w_[l], to_[l]->value.data, scale_[l], grids_[l]);
         }
     }
-    void forward(const moment&, weights& w_hat) override {
-        w_hat = w_;
+    void update(const moment& at) override {
+        std::vector<float> d;
         for (std::size_t l = 0; l < w_.size(); ++l) {
-            if (!learned_) scale_[l] = w_[l].cwiseAbs().maxCoeff() / static_cast<float>(planes_[l]);
-            auto to = span(w_hat[l]);
-            require(quant::round_to_planes(span(w_[l]), to, {&scale_[l], 1}, {planes_[l]}));
-        }
-    }
-    void update(const moment& at, const weights& grads) override {
-        for (std::size_t l = 0; l < w_.size(); ++l) {
-            matrix d = grads[l];
-            float of_scale = 0;
-            auto to = span(d);
-            require(quant::round_to_planes_backward(span(w_[l]), span(grads[l]), to, {&of_scale, 1}, {&scale_[l], 1},
-                                                    {planes_[l]}));
-            descend(span(w_[l]), span(d), velocity_[l], at.rate);
-            if (!learned_ || planes_[l] == 0) continue;
-            const auto size = static_cast<std::size_t>(w_[l].size());
-            const float slow = static_cast<float>(quant::learned_scale_rate(size, {planes_[l]}));
+            d.resize(w_[l].size());
+            const float of_scale = round_to_backward(w_[l], to_[l]->grad.data, d, scale_[l], grids_[l]);
+            descend(w_[l], d, velocity_[l], at.rate);
+            if (!learned_ || grids_[l].largest() == 0) continue;
+            const float slow = 1 / std::sqrt(static_cast<float>(w_[l].size()) * grids_[l].largest());
             scale_velocity_[l] = 0.9f * scale_velocity_[l] + of_scale * slow;
-            scale_[l] = std::max(scale_[l] - 0.05f * at.rate * scale_velocity_[l], 0.5f * scale_[l]);
+            scale_[l] = std::max(scale_[l] - step_rate_ * at.rate * scale_velocity_[l], 0.5f * scale_[l]);
         }
     }
-    model_size finish(weights& w_hat) override {
-        forward({}, w_hat);
-        model_size size;
-        double all = 0;
+    integer_model finish() override {
+        forward({});
+        integer_model m;
         for (std::size_t l = 0; l < w_.size(); ++l) {
-            const auto n = static_cast<std::size_t>(w_[l].size());
-            std::vector<std::int16_t> codes(n);
-            require(quant::codes_of_planes(span(w_[l]), codes, {&scale_[l], 1}, {planes_[l]}));
-            for (std::size_t i = 0; i < n; ++i)
-                if (static_cast<float>(codes[i]) * scale_[l] != w_hat[l].data()[i])
-                    throw std::logic_error("codes are not the weights");
-            const auto live = static_cast<double>(std::popcount(planes_[l]));
-            const int top = static_cast<int>(std::bit_width(planes_[l]));
-            const auto digits = static_cast<double>(planes_[l] == 0 ? 0 : top - std::countr_zero(planes_[l]));
-            size.planes += live * static_cast<double>(n);
-            size.stored += (live == 0 ? 0 : std::min(2 * live, digits + 1)) * static_cast<double>(n);
-            all += static_cast<double>(n);
+            integer_layer done = empty_layer(l);
+            if (grids_[l].odd_bits == 0)
+                require(quant::codes_of_planes(std::span<const float>(w_[l]), done.codes,
+                                               std::span<const float>(&scale_[l], 1), grids_[l].planes));
+            else
+                for (std::size_t i = 0; i < done.codes.size(); ++i)
+                    done.codes[i] = static_cast<std::int16_t>(std::lround(to_[l]->value.data[i] / scale_[l]));
+            done.scale = scale_[l];
+            done.planes = grids_[l].nominal();
+            done.odd_bits = grids_[l].odd_bits;
+            check(l, done);
+            m.push_back(std::move(done));
         }
-        return {size.planes / all, size.stored / all};
+        return m;
+    }
+    [[nodiscard]] std::vector<double> planes() const override {
+        std::vector<double> all;
+        for (const grid& g : grids_) all.push_back(g.nominal());
+        return all;
     }
 
 private:
     weights w_;
-    std::vector<std::uint32_t> planes_;
+    std::vector<grid> grids_;
     std::vector<float> scale_;
     bool learned_;
-    std::vector<std::vector<float>> velocity_;
+    float step_rate_;
+    weights velocity_;
     std::vector<float> scale_velocity_;
 };
 
-/// An arm of two phases: planes are found, then rounded to with a learned scale from the float weights.
+/// An arm of two phases: planes or widths are found, then rounded to with a learned scale.
 class finishing_arm : public arm {
 public:
-    finishing_arm(const weights& w, double share) : w_(w), share_(share) {}
-    void forward(const moment& at, weights& w_hat) override {
-        if (!second_ && at.share() >= share_) second_ = finish_arm(w_);
-        second_ ? second_->forward(at, w_hat) : find(first(at), w_hat);
+    finishing_arm(layers to, weights start, knobs k) : arm(std::move(to)), k_(std::move(k)), start_(std::move(start)) {}
+    void forward(const moment& at) override {
+        if (!second_ && k_.share < 1 && at.share() >= k_.share) second_ = finish_arm();
+        second_ ? second_->forward(at) : find(first(at));
     }
-    void update(const moment& at, const weights& grads) override {
-        second_ ? second_->update(at, grads) : learn(first(at), grads);
-    }
-    model_size finish(weights& w_hat) override {
-        if (!second_) second_ = finish_arm(w_);
-        return second_->finish(w_hat);
-    }
+    void update(const moment& at) override { second_ ? second_->update(rest(at)) : learn(first(at)); }
+    integer_model finish() override { return second_ ? second_->finish() : harden(); }
+    [[nodiscard]] std::vector<double> planes() const override { return second_ ? second_->planes() : found(); }
 
 protected:
-    virtual void find(const moment& at, weights& w_hat) = 0;
-    virtual void learn(const moment& at, const weights& grads) = 0;
-    virtual std::unique_ptr<planes_arm> finish_arm(const weights& w) = 0;
+    virtual void find(const moment& at) = 0;
+    virtual void learn(const moment& at) = 0;
+    [[nodiscard]] virtual std::vector<double> found() const = 0;
+    /// Ends the first phase: the integers of its weights, written into the network.
+    virtual integer_model harden() = 0;
+    /// The grids that belong to them.
+    virtual grid grid_of(std::size_t l, const integer_layer& done) const = 0;
+
+    knobs k_;
+    weights start_;
 
 private:
-    /// The first phase as a run of its own.
-    [[nodiscard]] moment first(moment at) const {
-        at.steps = std::max<std::size_t>(1, static_cast<std::size_t>(share_ * static_cast<double>(at.steps)));
-        return at;
+    /// Each phase is a run of its own, with its own falling rate.
+    [[nodiscard]] std::size_t first_steps(const moment& at) const {
+        return std::max<std::size_t>(1, static_cast<std::size_t>(k_.share * static_cast<double>(at.steps)));
     }
-    weights w_;
-    double share_;
-    std::unique_ptr<planes_arm> second_;
+    [[nodiscard]] moment part(std::size_t step, std::size_t steps) const {
+        const quant::cosine_rate rate{.start = static_cast<double>(k_.rate)};
+        return {step, steps, static_cast<float>(rate(static_cast<double>(step), static_cast<double>(steps)))};
+    }
+    [[nodiscard]] moment first(const moment& at) const { return part(at.step, first_steps(at)); }
+    [[nodiscard]] moment rest(const moment& at) const {
+        const std::size_t before = std::min(at.step, first_steps(at));
+        return part(at.step - before, std::max<std::size_t>(1, at.steps - before));
+    }
+    std::unique_ptr<rounding_arm> finish_arm() {
+        const integer_model done = harden();
+        std::vector<grid> grids;
+        std::vector<float> scales;
+        for (std::size_t l = 0; l < done.size(); ++l) {
+            grids.push_back(grid_of(l, done[l]));
+            scales.push_back(done[l].scale);
+        }
+        if (k_.from_float) return std::make_unique<rounding_arm>(to_, start_, grids, true, k_.step_rate);
+        return std::make_unique<rounding_arm>(to_, values_of(to_), grids, scales, true, k_.step_rate);
+    }
+    std::unique_ptr<rounding_arm> second_;
 };
 
 class csq_arm : public finishing_arm {
 public:
-    static constexpr std::size_t planes = 8;
-    csq_arm(const weights& w, double target, double share)
-        : finishing_arm(w, share), layers_(w.size()), grads_(w.size()), bits_(w.size()), full_scales_(w.size()),
-          values_(4 * w.size()), gradients_(4 * w.size()),
-          velocity_(4 * w.size()), training_{
-                                       layers_, grads_, bits_, full_scales_, {.budget = {.target_bits = target}}} {
-        for (std::size_t l = 0; l < w.size(); ++l) {
-            const auto n = static_cast<std::size_t>(w[l].size());
-            const std::size_t counts[] = {planes * n, planes * n, planes, 1};
-            for (std::size_t k = 0; k < 4; ++k) {
-                values_[4 * l + k].resize(counts[k]);
-                gradients_[4 * l + k].resize(counts[k]);
+    static constexpr std::size_t most = 8;
+    /// A mask that has hardened no longer moves, so short runs need faster ones: `steps` of this phase.
+    csq_arm(const layers& to, const weights& start, double target, const knobs& k, std::size_t steps)
+        : finishing_arm(to, start, k), layers_(to.size()), grads_(to.size()), bits_(to.size()), full_scales_(to.size()),
+          values_(4 * to.size()), gradients_(4 * to.size()),
+          velocity_(4 * to.size()), training_{layers_,
+                                              grads_,
+                                              bits_,
+                                              full_scales_,
+                                              {.rate = {.start = k.rate},
+                                               .budget = {.target_bits = target},
+                                               .bit_rate = k.bit_rate,
+                                               .mask_rate = k.mask_rate *
+                                                            std::clamp(12500 / static_cast<double>(steps), 1.0, 10.0),
+                                               .bit_decay = k.bit_decay}} {
+        for (std::size_t l = 0; l < to.size(); ++l) {
+            const std::size_t n = start[l].size(), counts[] = {most * n, most * n, most, 1};
+            for (std::size_t i = 0; i < 4; ++i) {
+                values_[4 * l + i].resize(counts[i]);
+                gradients_[4 * l + i].resize(counts[i]);
             }
             const auto layer = [&](auto& all) {
-                return quant::csq::layer<float>{all[4 * l], all[4 * l + 1], all[4 * l + 2], all[4 * l + 3], planes};
+                return quant::csq::layer<float>{all[4 * l], all[4 * l + 1], all[4 * l + 2], all[4 * l + 3], most};
             };
             layers_[l] = layer(values_);
             grads_[l] = layer(gradients_);
         }
-        for (std::size_t l = 0; l < w.size(); ++l) require(training_.start(l, span(w[l])));
+        for (std::size_t l = 0; l < to.size(); ++l) require(training_.start(l, start[l]));
     }
 
 protected:
-    void find(const moment& at, weights& w_hat) override {
+    void find(const moment& at) override {
         require(training_.begin_step(at.step, at.steps));
-        for (std::size_t l = 0; l < layers_.size(); ++l) require(training_.forward(l, span(w_hat[l])));
+        for (std::size_t l = 0; l < layers_.size(); ++l) require(training_.forward(l, to_[l]->value.data));
     }
-    void learn(const moment&, const weights& grads) override {
-        for (std::size_t l = 0; l < layers_.size(); ++l) require(training_.backward(l, span(grads[l])));
+    void learn(const moment&) override {
+        for (std::size_t l = 0; l < layers_.size(); ++l) require(training_.backward(l, to_[l]->grad.data));
         training_.update([&](const quant::csq::parameter_group<float>& g) {
             descend(g.values, g.gradients, velocity_[g.index], static_cast<float>(g.rate), static_cast<float>(g.decay));
         });
     }
-    std::unique_ptr<planes_arm> finish_arm(const weights& w) override {
-        weights hard = w;
-        std::vector<std::uint32_t> kept;
-        std::vector<float> scales;
+    [[nodiscard]] std::vector<double> found() const override {
+        std::vector<double> all;
+        for (const auto& l : layers_) all.push_back(quant::csq::bits(l).bits);
+        return all;
+    }
+    integer_model harden() override {
+        integer_model m;
+        kept_.clear();
         for (std::size_t l = 0; l < layers_.size(); ++l) {
-            std::vector<std::int16_t> codes(layers_[l].weights());
-            const auto done = require(quant::csq::harden(layers_[l], codes));
-            kept.push_back(done.planes);
-            scales.push_back(static_cast<float>(done.scale));
-            require(quant::csq::forward(layers_[l], span(hard[l]), {.mode = quant::csq::gate_mode::hard}));
+            integer_layer layer = empty_layer(l);
+            const auto done = require(quant::csq::harden(layers_[l], layer.codes));
+            require(quant::csq::forward(layers_[l], to_[l]->value.data, {.mode = quant::csq::gate_mode::hard}));
+            layer.scale = static_cast<float>(done.scale);
+            layer.planes = done.bits().bits;
+            kept_.push_back(done.planes);
+            check(l, layer);
+            m.push_back(std::move(layer));
         }
-        return std::make_unique<planes_arm>(hard, kept, scales, true);
+        return m;
+    }
+    [[nodiscard]] grid grid_of(std::size_t l, const integer_layer&) const override {
+        return {quant::digit_planes{kept_[l]}, 0};
     }
 
 private:
     std::vector<quant::csq::layer<float>> layers_, grads_;
     std::vector<quant::layer_bits> bits_;
     std::vector<double> full_scales_;
-    std::vector<std::vector<float>> values_, gradients_, velocity_;
+    weights values_, gradients_, velocity_;
     quant::csq::training<float> training_;
+    std::vector<std::uint32_t> kept_;
 };
 
 class bsq_arm : public finishing_arm {
 public:
-    static constexpr std::size_t planes = 8;
-    bsq_arm(const weights& w, double strength, double share)
-        : finishing_arm(w, share), strength_(strength), values_(3 * w.size()), gradients_(3 * w.size()),
-          velocity_(3 * w.size()) {
-        for (std::size_t l = 0; l < w.size(); ++l) {
-            const auto n = static_cast<std::size_t>(w[l].size());
-            for (std::size_t k = 0; k < 3; ++k) {
-                values_[3 * l + k].resize(k < 2 ? (planes + 1) * n : 1);
-                gradients_[3 * l + k].resize(values_[3 * l + k].size());
+    static constexpr std::size_t most = 8;
+    bsq_arm(const layers& to, const weights& start, double strength, const knobs& k)
+        : finishing_arm(to, start, k), strength_(strength), values_(3 * to.size()), gradients_(3 * to.size()),
+          velocity_(3 * to.size()) {
+        for (std::size_t l = 0; l < to.size(); ++l) {
+            const std::size_t n = start[l].size();
+            for (std::size_t i = 0; i < 3; ++i) {
+                values_[3 * l + i].resize(i < 2 ? (most + 1) * n : 1);
+                gradients_[3 * l + i].resize(values_[3 * l + i].size());
             }
-            layers_.push_back({values_[3 * l], values_[3 * l + 1], values_[3 * l + 2], n, planes});
-            require(quant::bsq::init_from_float(span(w[l]), layers_[l]));
-            full_scales_.push_back(w[l].cwiseAbs().maxCoeff());
+            layers_.push_back({values_[3 * l], values_[3 * l + 1], values_[3 * l + 2], n, most});
+            require(quant::bsq::init_from_float(start[l], layers_[l]));
+            full_scales_.push_back(layers_[l].scale[0] * static_cast<float>((1u << most) - 1));
         }
     }
 
 protected:
-    void find(const moment& at, weights& w_hat) override {
+    void find(const moment& at) override {
         const std::size_t often = std::max<std::size_t>(1, at.steps / 10);
         if (at.step != 0 && at.step % often == 0) adjust();
-        for (std::size_t l = 0; l < layers_.size(); ++l) require(quant::bsq::forward(layers_[l], span(w_hat[l])));
+        for (std::size_t l = 0; l < layers_.size(); ++l) require(quant::bsq::forward(layers_[l], to_[l]->value.data));
     }
-    void learn(const moment& at, const weights& grads) override {
+    void learn(const moment& at) override {
         std::vector<quant::layer_bits> sizes;
-        sizes.reserve(layers_.size());
         for (const auto& l : layers_) sizes.push_back(quant::bsq::bits(l));
         for (std::size_t l = 0; l < layers_.size(); ++l) {
             const quant::bsq::layer<float> d{gradients_[3 * l], gradients_[3 * l + 1], gradients_[3 * l + 2],
                                              layers_[l].weights, layers_[l].planes};
-            require(quant::bsq::backward(layers_[l], span(grads[l]), d));
+            require(quant::bsq::backward(layers_[l], to_[l]->grad.data, d));
             require(quant::bsq::add_lasso_gradient(layers_[l], d, strength_ * quant::bsq::lasso_share(sizes, l)));
             const std::size_t live = layers_[l].planes * layers_[l].weights;
             const float rate = at.rate / (full_scales_[l] * full_scales_[l]);
-            for (std::size_t k = 0; k < 2; ++k)
-                descend(std::span(values_[3 * l + k]).first(live), std::span(gradients_[3 * l + k]).first(live),
-                        velocity_[3 * l + k], rate);
+            for (std::size_t i = 0; i < 2; ++i)
+                descend(std::span(values_[3 * l + i]).first(live), std::span(gradients_[3 * l + i]).first(live),
+                        velocity_[3 * l + i], rate);
             require(quant::bsq::clip_bits(layers_[l]));
         }
     }
-    std::unique_ptr<planes_arm> finish_arm(const weights& w) override {
+    [[nodiscard]] std::vector<double> found() const override {
+        std::vector<double> all;
+        for (const auto& l : layers_) all.push_back(static_cast<double>(l.planes));
+        return all;
+    }
+    integer_model harden() override {
         adjust();
-        weights hard = w;
-        std::vector<std::uint32_t> kept;
-        std::vector<float> scales;
+        integer_model m;
         for (std::size_t l = 0; l < layers_.size(); ++l) {
-            require(quant::bsq::forward(layers_[l], span(hard[l])));
-            kept.push_back((1u << layers_[l].planes) - 1);
-            scales.push_back(layers_[l].scale[0]);
+            integer_layer layer = empty_layer(l);
+            float scale[1];
+            const auto done = require(quant::bsq::harden(layers_[l], layer.codes, std::span<float>(scale)));
+            require(quant::bsq::forward(layers_[l], to_[l]->value.data));
+            layer.scale = scale[0];
+            layer.planes = done.bits().bits;
+            check(l, layer);
+            m.push_back(std::move(layer));
         }
-        return std::make_unique<planes_arm>(hard, kept, scales, true);
+        return m;
+    }
+    [[nodiscard]] grid grid_of(std::size_t l, const integer_layer&) const override {
+        return grid_of_planes(static_cast<int>(layers_[l].planes));
     }
 
 private:
     void adjust() {
         for (std::size_t l = 0; l < layers_.size(); ++l) {
             require(quant::bsq::requantize(layers_[l]).status());
-            for (std::size_t k = 0; k < 3; ++k) velocity_[3 * l + k].clear();
+            for (std::size_t i = 0; i < 3; ++i) velocity_[3 * l + i].clear();
         }
     }
     double strength_;
-    std::vector<std::vector<float>> values_, gradients_, velocity_;
+    weights values_, gradients_, velocity_;
     std::vector<quant::bsq::layer<float>> layers_;
     std::vector<float> full_scales_;
+};
+
+/// Fractional widths on 2^width levels, a learned range for each layer instead of the factor of scale-adjusted training. The widths are
+/// rounded after `share` of the run; the rest goes on with the same latent weights, or with a learned step.
+class fracbits_arm : public finishing_arm {
+public:
+    fracbits_arm(const layers& to, const weights& start, double target, const knobs& k)
+        : finishing_arm(to, start, k), budget_{.target_bits = target, .strength = k.strength}, w_(start),
+          velocity_(to.size()), width_velocity_(to.size(), 0), range_velocity_(to.size(), 0), sizes_(sizes_of(to)) {
+        for (const auto& w : start) {
+            float largest = 0;
+            for (const float v : w) largest = std::max(largest, std::abs(v));
+            range_.push_back(largest);
+            widths_.push_back(static_cast<float>(std::min(target + 0.5, 8.0)));
+        }
+    }
+
+protected:
+    /// Of the whole run when there is no other finish.
+    static constexpr double frozen_from = 0.8;
+
+    void find(const moment& at) override {
+        if (bits_.empty() && at.share() >= frozen_from) freeze();
+        for (std::size_t l = 0; l < w_.size(); ++l)
+            require(quant::fracbits::forward(w_[l], to_[l]->value.data, std::span<const float>(&widths_[l], 1),
+                                             static_cast<double>(range_[l])));
+    }
+    void learn(const moment& at) override {
+        std::vector<quant::layer_bits> now;
+        for (std::size_t l = 0; l < w_.size(); ++l) now.push_back({sizes_[l], static_cast<double>(widths_[l])});
+        std::vector<float> d;
+        for (std::size_t l = 0; l < w_.size(); ++l) {
+            d.resize(w_[l].size());
+            float of_width = 0;
+            require(quant::fracbits::backward(w_[l], to_[l]->grad.data, d, std::span<float>(&of_width, 1),
+                                              std::span<const float>(&widths_[l], 1), static_cast<double>(range_[l])));
+            // w is proportional to the range.
+            float of_range = 0;
+            for (std::size_t i = 0; i < d.size(); ++i) of_range += to_[l]->grad.data[i] * to_[l]->value.data[i];
+            of_range /= range_[l] * std::sqrt(static_cast<float>(d.size()));
+            descend(w_[l], d, velocity_[l], at.rate);
+            range_velocity_[l] = 0.9f * range_velocity_[l] + of_range;
+            range_[l] = std::max(range_[l] - k_.step_rate * at.rate * range_velocity_[l], 0.5f * range_[l]);
+            if (!bits_.empty()) continue;
+            of_width += static_cast<float>(require(quant::fracbits::budget_slope(now, l, budget_)));
+            width_velocity_[l] = 0.9f * width_velocity_[l] + of_width;
+            widths_[l] -= at.rate * width_velocity_[l];
+        }
+        require(quant::fracbits::clamp_widths(std::span(widths_)));
+    }
+    [[nodiscard]] std::vector<double> found() const override { return {widths_.begin(), widths_.end()}; }
+    integer_model harden() override {
+        if (bits_.empty()) freeze();
+        find({});
+        integer_model m;
+        for (std::size_t l = 0; l < w_.size(); ++l) {
+            integer_layer layer = empty_layer(l);
+            require(quant::fracbits::harden(w_[l], layer.codes, std::span<float>(&layer.scale, 1),
+                                            std::span<const std::uint8_t>(&bits_[l], 1),
+                                            static_cast<double>(range_[l])));
+            layer.odd_bits = bits_[l];
+            layer.planes = bits_[l] - 1.0;
+            check(l, layer);
+            m.push_back(std::move(layer));
+        }
+        return m;
+    }
+    [[nodiscard]] grid grid_of(std::size_t l, const integer_layer&) const override { return grid_of_bits(bits_[l]); }
+
+private:
+    void freeze() {
+        bits_.resize(widths_.size());
+        auto offset = quant::fracbits::discretize(std::span<const float>(widths_), sizes_, std::span(bits_), budget_);
+        for (int k = 0; k < 8 && !offset; ++k) { // a single step down is not enough for the budget: shrink first
+            for (float& width : widths_) width = std::max(width - 1.0f, 1.0f);
+            offset = quant::fracbits::discretize(std::span<const float>(widths_), sizes_, std::span(bits_), budget_);
+        }
+        require(offset.status());
+        for (std::size_t l = 0; l < widths_.size(); ++l) widths_[l] = static_cast<float>(bits_[l]);
+    }
+    quant::bit_budget budget_;
+    weights w_;
+    weights velocity_;
+    std::vector<float> width_velocity_, range_velocity_, range_, widths_;
+    std::vector<std::size_t> sizes_;
+    std::vector<std::uint8_t> bits_;
 };
 
 } // namespace csq_example

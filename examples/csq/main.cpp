@@ -1,217 +1,281 @@
 // SPDX-License-Identifier: MIT
 
-// Bits found in training, on a small network: what CSQ, BSQ and uniform training keep of the accuracy at which size. The digits in this repository
-// by default, the UCI letters with --letters FILE. Every finished run is a line of the results file; a program that was stopped goes on there.
+// Bits found in training, on a small network of dense layers: how much accuracy CSQ, BSQ, FracBits and uniform training keep at which size.
 
-#include "arms.hpp"
-#include "network.hpp"
-
-#include "../digits/dataset.hpp"
+#include "../quant/report.hpp"
+#include "plan.hpp"
+#include "results.hpp"
+#include "tables.hpp"
+#include "task.hpp"
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
+#include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <exception>
-#include <fstream>
+#include <filesystem>
+#include <iostream>
 #include <map>
 #include <memory>
-#include <sstream>
+#include <mutex>
 #include <string>
-#include <tuple>
+#include <thread>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
 namespace {
 
 using namespace csq_example;
+using quant_tool::exit_code;
 
-struct task {
-    dataset training, unseen;
-    std::vector<std::size_t> widths;
+constexpr const char* explanation =
+    "Bits found in training: accuracy against size of CSQ, BSQ, FracBits and uniform training.\n\n"
+    "A network of three dense layers is trained in float and then, from these weights, with every method and every "
+    "size. What can be chosen\n"
+    "about a method is chosen on the last training rows; then it learns from all training rows and is asked the unseen "
+    "ones.\n"
+    "The digits in this repository take under a minute; the 20 000 letters of UCI (--letters) take minutes.";
+constexpr const char* footer =
+    "planes   nominal size: digits of {-1, 0, 1} per weight, the sign not counted\n"
+    "stored   bits per weight in the library's bit planes\n"
+    "         CSQ, fixed planes: the planes CSQ found, then rounding with a learned step\n\n"
+    "Examples:\n"
+    "  csq\n"
+    "  csq --letters letter-recognition.csv --results letters.tsv --pictures pictures\n\n"
+    "Exit codes: 0 done, 2 wrong options, 3 a file cannot be used, 4 a file cannot be written.";
+
+struct options {
+    std::string letters, results, pictures;
+    std::size_t seeds = 0, epochs = 0, choosing_seeds = 0;
+    unsigned threads = 1;
+    bool quiet = false;
 };
 
-/// Features with the mean and spread of the training rows taken off.
-task split(const dataset& all, std::size_t training_rows, std::size_t hidden) {
-    task t{all.rows(0, training_rows), all.rows(training_rows, all.size() - training_rows), {}};
-    const Eigen::RowVectorXf mean = t.training.features.colwise().mean();
-    const Eigen::RowVectorXf spread =
-        ((t.training.features.rowwise() - mean).array().square().colwise().mean().sqrt() + 1e-6f).matrix();
-    for (dataset* d : {&t.training, &t.unseen})
-        d->features = ((d->features.rowwise() - mean).array().rowwise() / spread.array()).matrix().eval();
-    t.widths = {static_cast<std::size_t>(all.features.cols()), hidden, hidden, all.classes};
-    return t;
-}
-
-task digits_task() {
-    const digits::dataset d = digits::load(CSQ_DIGITS_FILE);
-    dataset all{matrix(static_cast<Eigen::Index>(d.size()), digits::pixels), d.labels, digits::classes};
-    std::copy(d.images.data.begin(), d.images.data.end(), all.features.data());
-    return split(all, digits::training_images, 32);
-}
-
-/// Lines of a letter and 16 numbers, in any order: the letter is the field that is not a number. 16 000 train.
-task letters_task(const std::string& path) {
-    std::ifstream in(path);
-    if (!in) throw std::runtime_error(path + ": cannot open");
-    std::vector<float> numbers;
-    dataset all;
-    all.classes = 26;
-    for (std::string line; std::getline(in, line);) {
-        std::istringstream fields(line);
-        std::vector<float> row;
-        int label = -1;
-        for (std::string field; std::getline(fields, field, ',');) {
-            while (!field.empty() && (field.back() == '\r' || field.back() == '"')) field.pop_back();
-            if (!field.empty() && field.front() == '"') field.erase(0, 1);
-            if (field.size() == 1 && field[0] >= 'A' && field[0] <= 'Z')
-                label = field[0] - 'A';
-            else if (!field.empty() && field.find_first_not_of("0123456789") == std::string::npos)
-                row.push_back(std::stof(field));
-        }
-        if (label < 0 || row.size() != 16) continue; // a heading
-        numbers.insert(numbers.end(), row.begin(), row.end());
-        all.labels.push_back(static_cast<std::uint8_t>(label));
+class experiment {
+public:
+    experiment(const task& t, const options& o, store& results) : task_(t), o_(o), results_(results) {
+        for (const bool choose : {false, true}) splits_[choose] = split_rows(t, choose);
+        nn::random r(1);
+        nn::network net;
+        build(net, t, r);
+        sizes_ = sizes_of(weights_of(net));
     }
-    if (all.size() < 17000)
-        throw std::runtime_error(path + ": expected 20000 letters, found " + std::to_string(all.size()));
-    all.features = Eigen::Map<const matrix>(numbers.data(), static_cast<Eigen::Index>(all.size()), 16);
-    return split(all, 16000, 64);
-}
 
-/// One run: an arm over some epochs. Returns the weights it ended with, in `w`, and its size.
-model_size train(arm& a, classifier& net, const task& t, std::size_t epochs, nn::random& r, weights& w) {
-    constexpr std::size_t batch = 64;
-    const std::size_t batches = t.training.size() / batch, steps = epochs * batches;
-    weights grads;
-    const quant::cosine_rate rate{.start = 0.05};
-    std::vector<std::size_t> order;
-    for (std::size_t step = 0; step < steps; ++step) {
-        if (step % batches == 0) order = nn::permutation(t.training.size(), r);
-        const auto from = order.begin() + static_cast<std::ptrdiff_t>(step % batches * batch);
-        const moment at{step, steps, static_cast<float>(rate(static_cast<double>(step), static_cast<double>(steps)))};
-        a.forward(at, w);
-        net.gradients(w, t.training, {from, from + batch}, at.rate, grads);
-        a.update(at, grads);
+    /// All runs that are not in the results. Returns the chosen candidates.
+    choices run() {
+        std::vector<key> asked;
+        const auto for_each_setting = [](const auto& f) {
+            for (const entry& e : plan())
+                for (const double setting : e.settings) f(e, setting);
+        };
+        if (o_.choosing_seeds > 0)
+            for_each_setting([&](const entry& e, double setting) {
+                const std::size_t all = candidates(e.name, setting, sizes_).size();
+                for (std::size_t c = 0; c < all; ++c)
+                    for (std::size_t s = 0; s < o_.choosing_seeds; ++s) asked.push_back({true, e.name, setting, c, s});
+            });
+        // The float network comes first: the others start from the chosen one.
+        std::stable_partition(asked.begin(), asked.end(), [](const key& k) { return k.arm == float_name; });
+        const auto others = std::find_if(asked.begin(), asked.end(), [](const key& k) { return k.arm != float_name; });
+        run_all("choosing, float", {asked.begin(), others});
+        chosen_ = choose();
+        run_all("choosing", {others, asked.end()});
+        chosen_ = choose();
+        asked.clear();
+        for (std::size_t s = 0; s < o_.seeds; ++s) // a file of fewer seeds is whole early
+            for_each_setting([&](const entry& e, double setting) {
+                asked.push_back({false, e.name, setting, chosen_.at({e.name, setting}).candidate, s});
+            });
+        run_all("training", asked);
+        return chosen_;
     }
-    return a.finish(w);
-}
+    [[nodiscard]] const std::vector<std::size_t>& sizes() const { return sizes_; }
 
-struct outcome {
-    double planes = 0, stored = 0, accuracy = 0;
-};
+private:
+    [[nodiscard]] choices choose() const {
+        choices best;
+        for (const entry& e : plan())
+            for (const double setting : e.settings) {
+                choice& one = best[{e.name, setting}];
+                const std::size_t all = candidates(e.name, setting, sizes_).size();
+                for (std::size_t c = 0; c < all; ++c) {
+                    double percent = 0, stored = 0;
+                    std::size_t n = 0;
+                    for (std::size_t s = 0; s < o_.choosing_seeds; ++s)
+                        if (const outcome* o = results_.find({true, e.name, setting, c, s})) {
+                            percent += o->percent;
+                            stored += o->size.stored;
+                            ++n;
+                        }
+                    if (n == 0 || percent / static_cast<double>(n) <= one.percent) continue;
+                    one = {c, percent / static_cast<double>(n), stored / static_cast<double>(n)};
+                }
+            }
+        return best;
+    }
 
-/// Arms by name; the setting is the target in planes, or the strength of BSQ's lasso.
-std::unique_ptr<arm> make(const std::string& name, double setting, const weights& w) {
-    if (name == "uniform, largest weight") return std::make_unique<planes_arm>(w, static_cast<int>(setting), false);
-    if (name == "uniform, learned step") return std::make_unique<planes_arm>(w, static_cast<int>(setting), true);
-    if (name == "CSQ") return std::make_unique<csq_arm>(w, setting, 1.0);
-    if (name == "CSQ, then fixed planes") return std::make_unique<csq_arm>(w, setting, 0.6);
-    if (name == "BSQ, then fixed planes") return std::make_unique<bsq_arm>(w, setting, 0.6);
-    throw std::logic_error(name);
-}
+    void run_all(const std::string& what, const std::vector<key>& asked) {
+        std::vector<key> open;
+        for (const key& k : asked)
+            if (!results_.has(k)) open.push_back(k);
+        if (open.empty()) return;
+        quant_tool::progress shown(what, open.size(), 0, o_.quiet, "runs");
+        std::atomic<std::size_t> next{0};
+        std::exception_ptr failure;
+        std::mutex guard;
+        const auto work = [&] {
+            for (;;) {
+                const std::size_t i = next++;
+                if (i >= open.size()) return;
+                try {
+                    outcome o{{32, 32, 32}, 0, 0, 0, 0, 0, "diverged", {}};
+                    try {
+                        o = run(open[i]);
+                    } catch (const diverged&) {
+                        if (open[i].arm == float_name) throw;
+                    }
+                    results_.add(open[i], o);
+                } catch (...) {
+                    const std::lock_guard lock(guard);
+                    failure = std::current_exception();
+                    next = open.size();
+                }
+                shown.done(0);
+            }
+        };
+        std::vector<std::thread> others;
+        for (unsigned t = 1; t < o_.threads; ++t) others.emplace_back(work);
+        work();
+        for (std::thread& t : others) t.join();
+        if (failure) std::rethrow_exception(failure);
+    }
 
-using key = std::tuple<std::string, double, std::size_t>;
+    /// Seeds for choosing are others than those of the runs that are reported.
+    [[nodiscard]] static std::uint64_t seed_of(const key& k) { return (k.choose ? 1000 : 1) + k.seed; }
 
-std::map<key, outcome> read_results(const std::string& path) {
-    std::map<key, outcome> found;
-    std::ifstream in(path);
-    for (std::string line; std::getline(in, line);) {
-        std::istringstream fields(line);
-        std::string name;
-        double setting = 0;
-        std::size_t seed = 0;
+    const nn::tensor_map& trained_of(const key& k) {
+        const std::lock_guard lock(trained_guard_); // a second thread that needs the same one waits for it
+        const auto at = trained_.find({k.choose, k.seed});
+        if (at != trained_.end()) return at->second;
+        nn::random r(seed_of(k));
+        nn::network net;
+        build(net, task_, r);
+        const knobs chosen = candidates(float_name, 0, sizes_)[chosen_.at({float_name, 0.0}).candidate];
+        float_arm a(weights_of(net));
+        const split& s = splits_[k.choose];
+        (void)train(a, net, s.training, {o_.epochs, task_.batch, chosen.rate}, r, [](std::size_t) {});
+        return trained_[{k.choose, k.seed}] = net.weights();
+    }
+
+    outcome run(const key& k) {
+        const knobs chosen = candidates(k.arm, k.setting, sizes_)[k.candidate];
+        const split& s = splits_[k.choose];
+        nn::random r(seed_of(k));
+        nn::network net;
+        build(net, task_, r);
+        run_options how{o_.epochs, task_.batch, chosen.rate};
         outcome o;
-        if (std::getline(fields, name, '\t') && fields >> setting >> seed >> o.planes >> o.stored >> o.accuracy)
-            found[{name, setting, seed}] = o;
+        if (k.arm != float_name) {
+            net.set_weights(trained_of(k));
+            r = nn::random(100000 + seed_of(k)); // the same order of rows for all arms
+        }
+        const auto a = make(k.arm, k.setting, chosen, weights_of(net), steps_of(s.training, how));
+        const integer_model m = train(*a, net, s.training, how, r, [&](std::size_t) {
+            std::string now;
+            for (const double planes : a->planes())
+                now += (now.empty() ? "" : " ") + quant_report::formatted("%g", planes);
+            o.course += (o.course.empty() ? "" : ",") + now;
+            o.layers = now;
+        });
+        o.percent = accuracy(net, s.asked);
+        o.integer_percent = o.percent;
+        o.size = {32, 32, 32};
+        if (m.empty()) return o;
+        o.size = size_of(m);
+        std::vector<std::vector<float>> biases;
+        for (const nn::parameter* p : net.parameters())
+            if (p->value.shape.size() == 1) biases.push_back(p->value.data);
+        const execution e = execute(m, biases, s.asked.x.data, s.asked.labels);
+        o.different = e.different;
+        o.integer_percent = 100 * static_cast<double>(e.right) / static_cast<double>(s.asked.size());
+        for (const integer_layer& l : m) o.bytes += stored_layer(l).bytes();
+        o.file_bytes = k.choose ? o.bytes : written_bytes(m);
+        return o;
     }
-    return found;
-}
 
-int run(const task& t, std::size_t seeds, std::size_t epochs, const std::string& path) {
-    const std::vector<std::pair<std::string, std::vector<double>>> plan{
-        {"float", {0}},
-        {"uniform, largest weight", {1, 2, 3, 4}},
-        {"uniform, learned step", {1, 2, 3, 4}},
-        {"BSQ, then fixed planes", {0.02, 0.05, 0.1, 0.2}},
-        {"CSQ", {1, 1.5, 2, 3}},
-        {"CSQ, then fixed planes", {1, 1.5, 2, 3}},
-    };
-    auto found = path.empty() ? std::map<key, outcome>{} : read_results(path);
-    std::size_t total = 0, done = 0, ran = 0;
-    for (const auto& [name, settings] : plan) total += settings.size() * seeds;
-    const auto begun = std::chrono::steady_clock::now();
-    for (std::size_t seed = 0; seed < seeds; ++seed) {
-        nn::random r(seed + 1);
-        classifier common(t.widths);
-        weights trained = common.start(r);
-        { // the float model that every arm starts from
-            float_arm a(trained);
-            const model_size size = train(a, common, t, epochs, r, trained);
-            found[{"float", 0.0, seed}] = {size.planes, size.stored, common.accuracy(trained, t.unseen)};
-            ++done;
-        }
-        for (const auto& [name, settings] : plan) {
-            if (name == "float") continue;
-            for (const double setting : settings) {
-                ++done;
-                if (found.count({name, setting, seed}) != 0) continue;
-                classifier net = common;
-                nn::random order(1000 + seed);
-                weights w = trained;
-                const auto a = make(name, setting, trained);
-                const model_size size = train(*a, net, t, epochs, order, w);
-                const outcome o{size.planes, size.stored, net.accuracy(w, t.unseen)};
-                found[{name, setting, seed}] = o;
-                if (!path.empty())
-                    std::ofstream(path, std::ios::app) << name << '\t' << setting << '\t' << seed << '\t' << o.planes
-                                                       << '\t' << o.stored << '\t' << o.accuracy << '\n';
-                ++ran;
-                const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begun;
-                std::fprintf(stderr, "\r%zu of %zu runs, %.0f s left    ", done, total,
-                             passed.count() / static_cast<double>(ran) * static_cast<double>(total - done));
-            }
-        }
+    /// One file at a time, which is removed again.
+    std::size_t written_bytes(const integer_model& m) {
+        const std::lock_guard lock(file_guard_);
+        const std::filesystem::path path =
+            std::filesystem::temp_directory_path() / ("csq-planes-" + std::to_string(::getpid()) + ".safetensors");
+        const std::size_t bytes = bytes_in_file(m, path.string());
+        std::filesystem::remove(path);
+        return bytes;
     }
-    std::fprintf(stderr, "\n");
-    std::printf("%-26s %8s %8s %8s %18s\n", "", "asked", "planes", "stored", "unseen, % (sd)");
-    for (const auto& [name, settings] : plan)
-        for (const double setting : settings) {
-            outcome mean;
-            double square = 0;
-            const auto n = static_cast<double>(seeds);
-            for (std::size_t seed = 0; seed < seeds; ++seed) {
-                const outcome& o = found[{name, setting, seed}];
-                mean.planes += o.planes / n;
-                mean.stored += o.stored / n;
-                mean.accuracy += o.accuracy / n;
-                square += o.accuracy * o.accuracy / n;
-            }
-            const double spread =
-                std::sqrt(std::max(0.0, square - mean.accuracy * mean.accuracy) * n / std::max(1.0, n - 1));
-            std::printf("%-26s %8g %8.2f %8.2f %10.2f (%.2f)\n", name.c_str(), setting, mean.planes, mean.stored,
-                        mean.accuracy, spread);
-        }
+
+    const task& task_;
+    const options& o_;
+    store& results_;
+    split splits_[2];
+    std::vector<std::size_t> sizes_;
+    choices chosen_;
+    std::map<std::pair<bool, std::size_t>, nn::tensor_map> trained_; ///< in float: what all arms of a seed start from
+    std::mutex trained_guard_, file_guard_;
+};
+
+int run(options o) {
+    const task t = o.letters.empty() ? digits_task(CSQ_DIGITS_FILE) : letters_task(o.letters);
+    const bool quick = o.letters.empty();
+    if (o.seeds == 0) o.seeds = quick ? 3 : 5;
+    if (o.epochs == 0) o.epochs = quick ? 25 : 100;
+    store results(o.results, t.name + "\t" + std::to_string(o.epochs) + " epochs");
+    experiment e(t, o, results);
+    const choices chosen = e.run();
+    const summary s(results, chosen, o.seeds);
+    std::cout << as_text(s, t.name, o.epochs);
+    if (!o.pictures.empty()) write_pictures(s, o.pictures);
+    quant_tool::finish_output();
     return 0;
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app{"Bits found in training: accuracy against size of CSQ, BSQ and uniform training"};
-    std::string letters, results;
-    std::size_t seeds = 3, epochs = 40;
-    app.add_option("--letters", letters, "letter-recognition.data of UCI instead of the digits");
-    app.add_option("--results", results, "file that runs are added to and continued from");
-    app.add_option("--seeds", seeds, "runs of every arm")->check(CLI::Range(1, 100));
-    app.add_option("--epochs", epochs, "epochs of every run")->check(CLI::Range(1, 10000));
-    CLI11_PARSE(app, argc, argv);
+    const auto fail = [](const std::string& line, exit_code code) {
+        std::cerr << "csq: " << line << '\n';
+        return static_cast<int>(code);
+    };
+    quant_tool::install_cleanup_on_signals();
     try {
-        return run(letters.empty() ? digits_task() : letters_task(letters), seeds, epochs, results);
+        options o;
+        o.choosing_seeds = 1;
+        o.threads = std::max(1U, std::thread::hardware_concurrency());
+        CLI::App app(explanation, "csq");
+        app.footer(footer);
+        app.add_option("--letters", o.letters, "UCI's letter recognition, a CSV of a letter and 16 numbers per line");
+        app.add_option("--results", o.results,
+                       "File that keeps finished runs; a program that was stopped goes on there");
+        app.add_option("--pictures", o.pictures, "Folder for the SVG pictures, made when missing");
+        app.add_option("--seeds", o.seeds, "Runs of every arm (3; letters: 5)")->check(CLI::Range(1, 100));
+        app.add_option("--epochs", o.epochs, "Epochs of every run (25; letters: 100)")->check(CLI::Range(1, 10000));
+        app.add_option("--choosing-seeds", o.choosing_seeds, "Runs of every candidate; 0: nothing is chosen")
+            ->check(CLI::Range(0, 100))
+            ->capture_default_str();
+        app.add_option("--threads", o.threads, "The results never depend on it")->check(CLI::Range(1U, 256U));
+        app.add_flag("--quiet", o.quiet, "No progress");
+        try {
+            app.parse(argc, argv);
+        } catch (const CLI::ParseError& e) {
+            if (e.get_exit_code() == 0) return app.exit(e);
+            return fail(std::string(e.what()) + " (csq --help)", exit_code::usage);
+        }
+        return run(o);
+    } catch (const quant_tool::error& e) {
+        return fail(e.what(), e.code());
     } catch (const std::exception& e) {
-        std::fprintf(stderr, "csq: %s\n", e.what());
-        return 2;
+        return fail(e.what(), exit_code::internal);
     }
 }

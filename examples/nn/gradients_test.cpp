@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Every layer's backward pass against central differences of the loss, on a network with strides, padding and both
-// kinds of pooling.
+// Every layer's backward pass against central differences of the loss, on a network with strides, padding, both kinds of
+// pooling, and residual blocks with either kind of shortcut.
 
 #include "network.hpp"
 #include "training.hpp"
@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <vector>
 
 int main() {
@@ -16,11 +17,16 @@ int main() {
     nn::network net;
     net.add<nn::conv2d>("a", 2u, 4u, nn::conv2d::options{.kernel = 3, .stride = 1, .padding = 1}, r).add<nn::relu>();
     net.add<nn::max_pool>(2u);
-    net.add<nn::conv2d>("b", 4u, 6u, nn::conv2d::options{.kernel = 3, .stride = 2, .padding = 1}, r).add<nn::relu>();
+    const auto same = std::make_shared<nn::shortcut>(), narrower = std::make_shared<nn::shortcut>();
+    net.add<nn::fork>(same);
+    net.add<nn::conv2d>("same", 4u, 4u, nn::conv2d::options{.kernel = 3, .stride = 1, .padding = 1}, r);
+    net.add<nn::join>(same).add<nn::relu>().add<nn::fork>(narrower);
+    net.add<nn::conv2d>("b", 4u, 6u, nn::conv2d::options{.kernel = 3, .stride = 2, .padding = 1}, r);
+    net.add<nn::join>(narrower).add<nn::relu>();
     net.add<nn::global_average_pool>();
     net.add<nn::linear>("c", 6u, 3u, r);
 
-    nn::tensor x({3, 2, 10, 8});
+    nn::tensor x({3, 2, 12, 8});
     for (float& v : x.data) v = r.uniform(-1.0f, 1.0f);
     const std::vector<std::uint8_t> labels{0, 2, 1};
     const auto loss = [&] { return nn::softmax_cross_entropy(net.forward(x), labels).loss; };

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -101,21 +102,24 @@ private:
     std::size_t patch_size() const { return tensor::count(std::span(parameters_[0].value.shape).subspan(1)); }
     std::size_t out_extent(std::size_t in) const { return (in + 2 * o_.padding - o_.kernel) / o_.stride + 1; }
 
-    // Calls f(row of the patch matrix, output position, input offset) for every pair that is not in the padding.
+    // Calls f(row of the patch matrix, output position, input offset) for every pair that is not in the padding. No test in the innermost loop.
     template <class F> void for_each_tap(const tensor& y, F f) const {
         const std::size_t in = x_.shape[1], height = x_.shape[2], width = x_.shape[3];
         std::size_t row = 0;
         for (std::size_t c = 0; c < in; ++c)
             for (std::size_t ky = 0; ky < o_.kernel; ++ky)
-                for (std::size_t kx = 0; kx < o_.kernel; ++kx, ++row)
+                for (std::size_t kx = 0; kx < o_.kernel; ++kx, ++row) {
+                    // The output columns whose input column ox * stride + kx - padding is one.
+                    const std::size_t from = kx >= o_.padding ? 0 : (o_.padding - kx + o_.stride - 1) / o_.stride;
+                    const std::size_t inside = width + o_.padding > kx ? width + o_.padding - kx : 0;
+                    const std::size_t to = std::min(y.shape[3], (inside + o_.stride - 1) / o_.stride);
                     for (std::size_t oy = 0; oy < y.shape[2]; ++oy) {
                         const std::size_t iy = oy * o_.stride + ky - o_.padding; // wraps around when negative:
                         if (iy >= height) continue;                              // caught here all the same
-                        for (std::size_t ox = 0; ox < y.shape[3]; ++ox) {
-                            const std::size_t ix = ox * o_.stride + kx - o_.padding;
-                            if (ix < width) f(row, oy * y.shape[3] + ox, (c * height + iy) * width + ix);
-                        }
+                        const std::size_t left = (c * height + iy) * width + kx - o_.padding;
+                        for (std::size_t ox = from; ox < to; ++ox) f(row, oy * y.shape[3] + ox, left + ox * o_.stride);
                     }
+                }
     }
     // im2col: column p holds the input patch under output position p, so that the convolution is one matrix product.
     void gather(std::span<const float> x, matrix& columns, const tensor& y) const {
@@ -248,6 +252,60 @@ public:
 
 private:
     std::vector<std::size_t> in_shape_;
+};
+
+/// What a residual block remembers between its ends: net.add<fork>(s) …layers… .add<join>(s).
+struct shortcut {
+    tensor x, grad;
+};
+
+/// The beginning of a residual block: hands its input on, and to the block's end.
+class fork final : public layer {
+public:
+    explicit fork(std::shared_ptr<shortcut> way) : way_(std::move(way)) {}
+    tensor forward(const tensor& x) override {
+        way_->x = x;
+        return x;
+    }
+    tensor backward(const tensor& grad_y) override {
+        tensor grad_x = grad_y;
+        for (std::size_t i = 0; i < grad_x.size(); ++i) grad_x.data[i] += way_->grad.data[i];
+        return grad_x;
+    }
+
+private:
+    std::shared_ptr<shortcut> way_;
+};
+
+/// The end of a residual block: adds the block's input. Where the block has made fewer positions or more channels of it, every stride-th
+/// position counts and the new channels are zeros, half of them before and half behind (He et al. 2015, option A).
+class join final : public layer {
+public:
+    explicit join(std::shared_ptr<shortcut> way) : way_(std::move(way)) {}
+    tensor forward(const tensor& x) override {
+        tensor y = x;
+        for_each_pair(y, [&](std::size_t own, std::size_t remembered) { y.data[own] += way_->x.data[remembered]; });
+        return y;
+    }
+    tensor backward(const tensor& grad_y) override {
+        way_->grad = tensor(way_->x.shape);
+        for_each_pair(grad_y,
+                      [&](std::size_t own, std::size_t remembered) { way_->grad.data[remembered] = grad_y.data[own]; });
+        return grad_y;
+    }
+
+private:
+    template <class F> void for_each_pair(const tensor& y, F f) const {
+        const std::vector<std::size_t>& in = way_->x.shape;
+        const std::size_t stride = in[2] / y.shape[2], before = (y.shape[1] - in[1]) / 2;
+        for (std::size_t n = 0; n < in[0]; ++n)
+            for (std::size_t c = 0; c < in[1]; ++c)
+                for (std::size_t oy = 0; oy < y.shape[2]; ++oy)
+                    for (std::size_t ox = 0; ox < y.shape[3]; ++ox)
+                        f(((n * y.shape[1] + c + before) * y.shape[2] + oy) * y.shape[3] + ox,
+                          ((n * in[1] + c) * in[2] + oy * stride) * in[3] + ox * stride);
+    }
+    std::shared_ptr<shortcut> way_;
 };
 
 } // namespace nn
