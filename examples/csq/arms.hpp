@@ -321,7 +321,7 @@ public:
                                               grads_,
                                               bits_,
                                               full_scales_,
-                                              {.rate = {.start = k.rate},
+                                              {.rate = {.start = static_cast<double>(k.rate)},
                                                .budget = {.target_bits = target},
                                                .bit_rate = k.bit_rate,
                                                .mask_rate = k.mask_rate *

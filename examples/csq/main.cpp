@@ -3,6 +3,7 @@
 // Bits found in training, on a small network of dense layers: how much accuracy CSQ, BSQ, FracBits and uniform training keep at which size.
 
 #include "../quant/report.hpp"
+#include "../quant/run_program.hpp"
 #include "plan.hpp"
 #include "results.hpp"
 #include "tables.hpp"
@@ -29,7 +30,6 @@
 namespace {
 
 using namespace csq_example;
-using quant_tool::exit_code;
 
 constexpr const char* explanation =
     "Bits found in training: accuracy against size of CSQ, BSQ, FracBits and uniform training.\n\n"
@@ -244,12 +244,7 @@ int run(options o) {
 } // namespace
 
 int main(int argc, char** argv) {
-    const auto fail = [](const std::string& line, exit_code code) {
-        std::cerr << "csq: " << line << '\n';
-        return static_cast<int>(code);
-    };
-    quant_tool::install_cleanup_on_signals();
-    try {
+    return quant_tool::run_program("csq", [&] {
         options o;
         o.choosing_seeds = 1;
         o.threads = std::max(1U, std::thread::hardware_concurrency());
@@ -266,16 +261,7 @@ int main(int argc, char** argv) {
             ->capture_default_str();
         app.add_option("--threads", o.threads, "The results never depend on it")->check(CLI::Range(1U, 256U));
         app.add_flag("--quiet", o.quiet, "No progress");
-        try {
-            app.parse(argc, argv);
-        } catch (const CLI::ParseError& e) {
-            if (e.get_exit_code() == 0) return app.exit(e);
-            return fail(std::string(e.what()) + " (csq --help)", exit_code::usage);
-        }
-        return run(o);
-    } catch (const quant_tool::error& e) {
-        return fail(e.what(), e.code());
-    } catch (const std::exception& e) {
-        return fail(e.what(), exit_code::internal);
-    }
+        const auto done = quant_tool::parse_arguments(app, argc, argv, "csq --help");
+        return done ? *done : run(o);
+    });
 }

@@ -3,11 +3,11 @@
 // Bits trained on a convolutional network: ResNet-20 for CIFAR-10 with its batch normalization folded, from its pretrained float weights, on
 // the few images there are; beside it post-training quantization with as many stored bits.
 
-#include "../engine/dataset.hpp"
 #include "../engine/graph.hpp"
+#include "../evaluation/dataset.hpp"
 #include "../nn/confidence.hpp"
 #include "../onnx/model.hpp"
-#include "../quant/report.hpp"
+#include "../quant/run_program.hpp"
 #include "arms.hpp"
 #include "task.hpp"
 
@@ -80,7 +80,7 @@ public:
 };
 
 /// The first n samples.
-labelled samples_of(const engine::labelled_set& set, std::size_t n) {
+labelled samples_of(const evaluation::labelled_set& set, std::size_t n) {
     n = std::min(n, set.size);
     labelled s{set.batch(0, n), {}};
     for (std::size_t i = 0; i < n; ++i) s.labels.push_back(static_cast<std::uint8_t>(set.labels[i]));
@@ -154,9 +154,9 @@ int run(options o) {
     const std::string folder = o.data + "/cifar10/";
     const engine::graph file = engine::load(quant_onnx::read(folder + "resnet20_cifar10.onnx"));
     nn::random r(5);
-    const labelled asked = samples_of(engine::cifar(folder + "test_jpeg_2500.bin", engine::imagenet), o.asked);
+    const labelled asked = samples_of(evaluation::cifar(folder + "test_jpeg_2500.bin", evaluation::imagenet), o.asked);
     const labelled on =
-        augmented(samples_of(engine::cifar(folder + "train_lossless_2000.bin", engine::imagenet), o.images), r);
+        augmented(samples_of(evaluation::cifar(folder + "train_lossless_2000.bin", evaluation::imagenet), o.images), r);
     resnet20 reference(file);
     const weights start = values_of(weights_of(reference.net));
     nn::tensor teacher = nn::run(reference.net, on.x);
@@ -225,11 +225,7 @@ int run(options o) {
 } // namespace
 
 int main(int argc, char** argv) {
-    const auto fail = [](const std::string& line, exit_code code) {
-        std::cerr << "csq_resnet20: " << line << '\n';
-        return static_cast<int>(code);
-    };
-    try {
+    return quant_tool::run_program("csq_resnet20", [&] {
         options o;
         CLI::App app("ResNet-20 for CIFAR-10 in few bits, trained for a few epochs and rounded without training, at "
                      "the same stored bits",
@@ -247,16 +243,7 @@ int main(int argc, char** argv) {
             ->capture_default_str();
         app.add_option("--unseen", o.asked, "Images to ask")->check(CLI::Range(1, 2500))->capture_default_str();
         app.add_flag("--quiet", o.quiet, "No progress");
-        try {
-            app.parse(argc, argv);
-        } catch (const CLI::ParseError& e) {
-            if (e.get_exit_code() == 0) return app.exit(e);
-            return fail(std::string(e.what()) + " (csq_resnet20 --help)", exit_code::usage);
-        }
-        return run(o);
-    } catch (const error& e) {
-        return fail(e.what(), e.code());
-    } catch (const std::exception& e) {
-        return fail(e.what(), exit_code::internal);
-    }
+        const auto done = quant_tool::parse_arguments(app, argc, argv, "csq_resnet20 --help");
+        return done ? *done : run(o);
+    });
 }

@@ -123,7 +123,7 @@ inline model_size size_of(const integer_model& m) {
         int bits = l.odd_bits;
         for (const std::int16_t q : l.codes) {
             if (q == 0 || l.odd_bits > 0) continue;
-            const int needed = std::bit_width(static_cast<unsigned>(q < 0 ? ~q : q)) + 1;
+            const int needed = static_cast<int>(std::bit_width(static_cast<unsigned>(q < 0 ? ~q : q))) + 1;
             bits = std::max(bits, needed);
         }
         s.planes += l.planes * n;
