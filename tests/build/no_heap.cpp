@@ -13,11 +13,14 @@
 
 #include <unistd.h>
 
+#include <quant/admm.hpp>
 #include <quant/bias_correction.hpp>
 #include <quant/bit_allocation.hpp>
 #include <quant/bit_planes.hpp>
 #include <quant/bsq.hpp>
 #include <quant/calibration.hpp>
+#include <quant/constraints.hpp>
+#include <quant/cpq.hpp>
 #include <quant/csq.hpp>
 #include <quant/dynamic.hpp>
 #include <quant/equalization.hpp>
@@ -27,8 +30,10 @@
 #include <quant/mixquant.hpp>
 #include <quant/multipoint.hpp>
 #include <quant/per_channel.hpp>
+#include <quant/precision_search.hpp>
 #include <quant/products.hpp>
 #include <quant/requantize.hpp>
+#include <quant/rmsmp.hpp>
 #include <quant/sum_rounding.hpp>
 #include <quant/uniform.hpp>
 
@@ -277,6 +282,32 @@ int main(int argc, char** argv) {
         return fracbits::forward(x, y, widths) && fracbits::backward(x, y, latent, d_widths, widths) &&
                fracbits::discretize<float>(widths, elements, bits, {.target_bits = 3}) &&
                fracbits::harden(x, codes, std::span<float>(row_scales), bits);
+    });
+    without_heap("RMSMP, CPQ, constraints, precision search, ADMM", [&] {
+        std::array<float, 24> w{}, to{}, grad{};
+        for (std::size_t i = 0; i < w.size(); ++i) w[i] = 0.1f * static_cast<float>(i % 7) - 0.3f;
+        const quant::tensor_view<const float, 2> rows(w.data(), {4, 6});
+        const quant::tensor_view<float, 2> out(to.data(), {4, 6});
+        const std::array<double, 4> rank{3, 1, 2, 4};
+        std::array<quant::rmsmp::row_scheme, 4> scheme{};
+        std::array<std::uint32_t, 4> order{};
+        std::array<float, 1> scale{0.4f}, of_scale{};
+        std::array<std::int8_t, 24> k{};
+        std::array<double, 3> logits{1, 2, 3}, a{}, z{}, slopes{};
+        std::array<float, 16> gates{};
+        std::array<quant::fit_event, 24> scratch{};
+        const quant::cpq::grid grid{.alpha = 0.1, .sigma = 0.03, .bits = 5};
+        const quant::admm::cluster<float> cluster{w, to, grad, k, 3};
+        return quant::rmsmp::assign_rows(rank, rank, {}, scheme, order) &&
+               quant::rmsmp::project(rows, out, scheme, scale) &&
+               quant::rmsmp::encode(rows, quant::tensor_view<std::int8_t, 2>(k.data(), {4, 6}), scheme, scale) &&
+               quant::rmsmp::backward(rows, rows, out, of_scale, scheme, scale) && quant::rmsmp::shift_add_dot(k, k) &&
+               quant::dropbits::draw(logits, z, slopes, 1, 2, 3) &&
+               quant::dropbits::magnitude_gates<float>(z, gates, 5) && quant::cpq::forward(w, to, grid, gates) &&
+               quant::cpq::backward(w, w, grad, grid, quant::cpq::surrogate::mode, gates) &&
+               quant::constraints::add_output_gradient(w, to, 6, 1, grad) &&
+               quant::constraints::rank_layers(rank, order) && quant::precision_search::mixture(logits, a) &&
+               quant::admm::start(cluster, scratch) && quant::admm::update(cluster, scratch);
     });
     without_heap("sensitivities, allocation, MixQuant, multipoint", [&] {
         constexpr std::size_t depth = 8, points = 2, options = 2;

@@ -25,6 +25,9 @@ namespace {
 double uniform(std::uint64_t seed, std::size_t i) {
     return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
 }
+template <class T> bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
 bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 std::vector<double> probabilities(double x, const cpq::grid& g, std::span<const double> gates = {}) {
@@ -256,9 +259,9 @@ TEMPLATE_LIST_TEST_CASE("rounding to a grid and its gradients are the same bytes
             };
             run(std::type_identity<simd::scalar>{}, 0);
             run(std::type_identity<TestType>{}, 1);
-            REQUIRE(std::memcmp(to[0].data(), to[1].data(), 4 * (most + 1)) == 0);
-            REQUIRE(std::memcmp(dx[0].data(), dx[1].data(), 4 * (most + 1)) == 0);
-            REQUIRE(std::memcmp(&sums[0], &sums[1], sizeof sums[0]) == 0);
+            REQUIRE(same_bytes(to[0], to[1]));
+            REQUIRE(same_bytes(dx[0], dx[1]));
+            REQUIRE((sums[0].alpha == sums[1].alpha && sums[0].beta == sums[1].beta && sums[0].sigma == sums[1].sigma));
             REQUIRE(of_gates[0] == of_gates[1]);
             REQUIRE((to[1][n] == 9 && dx[1][n] == 9));
         }

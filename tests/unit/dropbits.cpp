@@ -21,6 +21,7 @@ namespace {
 double uniform(std::uint64_t seed, std::size_t i) {
     return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
 }
+std::size_t place(int k) { return static_cast<std::size_t>(k + 7); }
 bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 } // namespace
@@ -97,7 +98,7 @@ TEST_CASE("gradients of the loss by the logits of the gates are differences, thr
                 for (std::size_t i = 0; i < x.size(); ++i) {
                     REQUIRE(cpq::probabilities(x[i], pi, grid, gates));
                     if (which == cpq::surrogate::mode)
-                        sum += g[i] * .12 * k[i] * pi[static_cast<std::size_t>(k[i] + 7)];
+                        sum += g[i] * .12 * k[i] * pi[place(k[i])];
                     else
                         for (int j = -7; j <= 7; ++j) sum += g[i] * .12 * j * pi[static_cast<std::size_t>(j + 7)];
                 }
