@@ -35,7 +35,7 @@ struct options {
     std::string data;
     std::size_t epochs = 2, images = 2000, asked = 2500;
     std::vector<double> targets{1, 2, 3};
-    float rate = 0.005f;
+    float rate = 0.001f;
     bool quiet = false;
 };
 
@@ -192,6 +192,7 @@ int run(options o) {
         knobs k;
         k.rate = o.rate;
         k.share = 0.5;
+        k.mask_rate = 0.2 / static_cast<double>(o.rate); // masks move as fast whatever the weights do
         struct way {
             const char* name;
             const std::vector<grid>* grids; ///< null: CSQ's own
