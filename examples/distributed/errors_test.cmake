@@ -12,7 +12,7 @@ function(expect text)
     endif()
 endfunction()
 
-set(one --job train --epochs 1 --images 320 --schemes orq-5)
+set(one --job train --epochs 1 --images 192 --schemes orq-5)
 expect("distributed: rank 0: the message of rank 1 is not usable: length" ${one} --fault truncated)
 expect("distributed: rank 0: the message of rank 1 is not usable: bucket" ${one} --fault foreign)
 expect("distributed: rank 0: the message of rank 1 is not usable: table" ${one} --fault damaged)
