@@ -256,6 +256,26 @@ TEST_CASE("packing works in constant expressions", "[packing]") {
     SUCCEED();
 }
 
+TEST_CASE("a whole array becomes parameters, codes and packed bytes at compile time", "[packing]") {
+    constexpr std::array<float, 4> weights{-1.5f, 0.25f, 0.75f, 2.0f};
+    constexpr auto params = quant::choose_params({-1.5, 2.0}, quant::int4, quant::mapping::symmetric);
+    static_assert(params && params->scale == 2.0f / 7);
+    constexpr auto codes = [&] {
+        std::array<std::int8_t, weights.size()> out{};
+        for (std::size_t i = 0; i < out.size(); ++i)
+            out[i] = static_cast<std::int8_t>(quant::quantize_one(weights[i], *params));
+        return out;
+    }();
+    static_assert(codes == std::array<std::int8_t, 4>{-5, 1, 3, 7}); // -5.25, 0.875, 2.625 and 7 steps
+    constexpr auto packed = [&] {
+        std::array<std::uint8_t, 2> out{};
+        return quant::pack_codes(codes, out, quant::int4) ? out : std::array<std::uint8_t, 2>{};
+    }();
+    static_assert(packed == std::array<std::uint8_t, 2>{0x1B, 0x73});
+    static_assert(quant::dequantize_one(codes[3], *params) == 2.0f);
+    SUCCEED();
+}
+
 namespace {
 
 /// The stream must be that of the separate verbs, whatever the layout of the tensor.

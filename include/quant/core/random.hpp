@@ -25,7 +25,7 @@ QUANT_BEGIN_NAMESPACE
 /// A multiple of 2^-24 in [0, 1), exact in float.
 [[nodiscard]] QUANT_INLINE constexpr float random_uniform(std::uint64_t seed, std::uint64_t stream,
                                                           std::uint64_t index) noexcept {
-    return static_cast<float>(random_bits(seed, stream, index) >> 40) * 0x1p-24f;
+    return static_cast<float>(static_cast<std::int32_t>(random_bits(seed, stream, index) >> 40)) * 0x1p-24f;
 }
 
 QUANT_END_NAMESPACE

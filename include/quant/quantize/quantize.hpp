@@ -141,7 +141,8 @@ quantize_runs(const tensor_view<const T, Rank>& src, const tensor_view<Code, Dst
     transform_views<real, Code>(src, *codes, map, params, stores, quantize_kernel<real, Code>(options, stores));
     return {};
 }
-template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
+/// OneRun: the sizes are known and equal, so that what is not one run has parameters no code can be found with.
+template <bool OneRun = false, real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
 [[nodiscard]] inline status quantize_views(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
                                            std::span<const affine_params> params, granularity g,
                                            const quantize_options& options) noexcept {
@@ -152,6 +153,7 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
             });
             return {};
         }
+        if constexpr (OneRun) return {errc::invalid_argument, "params"};
     }
     return quantize_runs(src, dst, params, g, options);
 }
@@ -181,7 +183,7 @@ dequantize_runs(const tensor_view<const Code, Rank>& src, const tensor_view<T, D
     transform_views<Code, real>(*codes, *reals, map, params, own, dequantize_kernel<Code, real>{own});
     return {};
 }
-template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
+template <bool OneRun = false, code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
 [[nodiscard]] inline status dequantize_views(const tensor_view<const Code, Rank>& src,
                                              const tensor_view<T, DstRank>& dst, std::span<const affine_params> params,
                                              granularity g, store_policy stores) noexcept {
@@ -192,6 +194,7 @@ template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRa
             });
             return {};
         }
+        if constexpr (OneRun) return {errc::invalid_argument, "params"};
     }
     return dequantize_runs(src, dst, params, g, stores);
 }
@@ -257,8 +260,8 @@ template <viewable Src, destination Codes>
 inline auto quantize(const Src& src, Codes&& codes, const affine_params& params,
                      const quantize_options& options = {}) noexcept {
     return detail::checked<Src, Codes>([&] {
-        return detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&params, 1), per_tensor,
-                                      options);
+        return detail::quantize_views<detail::static_sizes<Src, Codes>>(detail::view_const(src), v0_1::view(codes),
+                                                                        std::span(&params, 1), per_tensor, options);
     });
 }
 
@@ -279,8 +282,8 @@ template <viewable Codes, destination Dst>
     requires(code_storage<element_of_t<Codes>>&& real_element<element_of_t<Dst>>)
 inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& params, store_policy stores = {}) noexcept {
     return detail::checked<Codes, Dst>([&] {
-        return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), std::span(&params, 1), per_tensor,
-                                        stores);
+        return detail::dequantize_views<detail::static_sizes<Codes, Dst>>(detail::view_const(codes), v0_1::view(dst),
+                                                                          std::span(&params, 1), per_tensor, stores);
     });
 }
 
