@@ -4,7 +4,7 @@
 // What the runs say: the table of all arms, the criteria, the best mixed recipe at every size, pictures.
 
 #include "../nn/confidence.hpp"
-#include "../report/xy_plot.hpp"
+#include "../report/line_plot.hpp"
 #include "plan.hpp"
 #include "results.hpp"
 
@@ -247,35 +247,37 @@ inline void write_pictures(const summary& s, const std::string& folder) {
         file.commit();
     };
     const double reference = s.at(float_name, 0).percent().mean;
-    quant_report::xy_plot accuracy{{"stored bits per weight", 1, 8, 1},
-                                   {"right answers, %", std::floor(reference) - 8, std::floor(reference) + 2, 2},
-                                   {}};
+    const double top = std::floor(reference) + 2;
+    quant_report::line_plot accuracy{quant_report::number_axis(1, 8, 1, "stored bits per weight"),
+                                     quant_report::number_axis(top - 10, top, 2, "right answers, %")};
     for (const entry& e : plan()) {
         if (e.family == family::reference) continue;
-        quant_report::xy_plot::line line{e.name, {}};
+        quant_report::line_plot::line line{e.name};
         for (const point* p : s.of(e.name)) line.points.emplace_back(p->stored(), p->percent().mean);
         std::sort(line.points.begin(), line.points.end());
-        line.dashed = e.family == family::uniform;
+        if (e.family == family::uniform) line.drawn = quant_report::line_plot::stroke::dashed;
         accuracy.lines.push_back(std::move(line));
     }
-    accuracy.lines.push_back({"float", {{1, reference}, {8, reference}}, true, false});
+    accuracy.lines.push_back(level(accuracy, "float", reference));
     write("accuracy.svg", as_svg(accuracy));
 
     const outcome& run = *s.at(csq_name, 2).runs.front();
-    quant_report::xy_plot planes{{"epoch", 0, 1, 1}, {"planes", 0, 8, 1}, {}};
+    std::vector<quant_report::line_plot::line> layers;
     std::istringstream epochs(run.course);
     double epoch = 0;
     for (std::string at; std::getline(epochs, at, ','); ++epoch) {
         std::istringstream now(at);
         double value = 0;
         for (std::size_t l = 0; now >> value; ++l) {
-            if (l == planes.lines.size()) planes.lines.push_back({"layer " + std::to_string(l + 1), {}, false, false});
-            planes.lines[l].points.emplace_back(epoch, value);
+            if (l == layers.size()) layers.push_back({"layer " + std::to_string(l + 1)});
+            layers[l].dots = false;
+            layers[l].points.emplace_back(epoch, value);
         }
     }
-    planes.x.high = std::max(1.0, epoch - 1);
-    planes.x.step = std::max(1.0, std::floor(planes.x.high / 5));
-    write("planes.svg", as_svg(planes));
+    const double last = std::max(1.0, epoch - 1);
+    write("planes.svg",
+          quant_report::as_svg({quant_report::number_axis(0, last, std::max(1.0, std::floor(last / 5)), "epoch"),
+                                quant_report::number_axis(0, 8, 1, "planes"), std::move(layers)}));
 }
 
 } // namespace csq_example

@@ -158,22 +158,23 @@ inline std::string as_json(const report& r) {
 
 /// Accuracy against bits, one line per method, as a self-contained SVG file.
 inline std::string as_svg(const report& r) {
-    quant_report::line_plot plot{{}, {}, "float32", r.reference.accuracy()};
+    quant_report::line_plot plot{{}, quant_report::number_axis(0, 100, 20, {}, "%g %%")};
+    plot.lines.push_back(level(plot, "float32", r.reference.accuracy()));
     unsigned most = 0, least = 32;
     for (const row& one : r.rows) {
         most = std::max(most, one.bits);
         least = std::min(least, one.bits);
     }
     for (const row& one : r.rows) {
+        const double at = most == least ? 0.5 : double(one.bits - least) / double(most - least);
         if (one.method == r.rows.front().method)
-            plot.places.push_back({most == least ? 0.5 : double(one.bits - least) / double(most - least),
-                                   quant_report::formatted("%u bit", one.bits)});
+            plot.x.marks.push_back({at, quant_report::formatted("%u bit", one.bits)});
         const auto line = std::find_if(plot.lines.begin(), plot.lines.end(),
                                        [&](const quant_report::line_plot::line& l) { return l.name == one.method; });
         if (line == plot.lines.end())
-            plot.lines.push_back({one.method, {one.accuracy()}});
+            plot.lines.push_back({one.method, {{at, one.accuracy()}}});
         else
-            line->percents.push_back(one.accuracy());
+            line->points.emplace_back(at, one.accuracy());
     }
     return quant_report::as_svg(plot);
 }

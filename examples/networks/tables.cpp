@@ -216,10 +216,11 @@ std::string as_markdown(std::span<const chapter> chapters) {
 
 std::string as_svg(const chapter& c) {
     const row* const reference = reference_of(c);
-    quant_report::line_plot plot{{}, {}, "float", reference != nullptr ? reference->percent() : 0.0};
+    quant_report::line_plot plot{{}, quant_report::number_axis(0, 100, 20, {}, "%g %%")};
+    if (reference != nullptr) plot.lines.push_back(level(plot, "float", reference->percent()));
     constexpr std::array<widths, 6> shown{{{8, 8}, {8, 4}, {4, 8}, {4, 4}, {3, 8}, {3, 3}}};
     for (std::size_t p = 0; p < shown.size(); ++p)
-        plot.places.push_back({static_cast<double>(p) / (shown.size() - 1.0), name_of(shown[p])});
+        plot.x.marks.push_back({static_cast<double>(p) / (shown.size() - 1.0), name_of(shown[p])});
     struct shown_line {
         const char* name;
         setting where;
@@ -230,14 +231,15 @@ std::string as_svg(const chapter& c) {
                                     {"authors' setting, all", setting::authors, "all"},
                                     {"integers, min-max", setting::integers, "min-max"},
                                     {"integers, all", setting::integers, "all"},
-                                    {"beyond the paper", setting::beyond, allocated},
+                                    {"beyond the paper", setting::beyond, fitted},
                                     {"ONNX Runtime", setting::peer, "min-max"}}}) {
-        quant_report::line_plot::line line{name, {}};
-        for (const widths w : shown) {
-            const row* r = find(c, where, method, w);
-            if (r == nullptr && where == setting::beyond) r = find(c, where, clipped, w);
-            line.percents.push_back(r != nullptr && r->note.empty() ? r->percent()
-                                                                    : std::numeric_limits<double>::quiet_NaN());
+        quant_report::line_plot::line line{name};
+        for (std::size_t p = 0; p < shown.size(); ++p) {
+            const row* r = find(c, where, method, shown[p]);
+            if (r == nullptr && where == setting::beyond) r = find(c, where, clipped, shown[p]);
+            line.points.emplace_back(plot.x.marks[p].at, r != nullptr && r->note.empty()
+                                                             ? r->percent()
+                                                             : std::numeric_limits<double>::quiet_NaN());
         }
         plot.lines.push_back(std::move(line));
     }

@@ -136,7 +136,8 @@ PICTURE = r"""
 const complaints = [], svg = document.querySelector("svg");
 if (!document.body.dataset.picture) return complaints;
 const all = (what) => [...svg.querySelectorAll(what)], box = svg.getBoundingClientRect();
-if (!all(".line").length || all(".line").length + 1 !== all(".name").length) complaints.push(`${all(".line").length} lines, ${all(".name").length} names`);
+const drawn = all(".line, .reference").length;
+if (!all(".line").length || drawn !== all(".name").length) complaints.push(`${drawn} lines, ${all(".name").length} names`);
 const light = (c) => c.match(/[\d.]+/g).slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; })
   .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
 const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

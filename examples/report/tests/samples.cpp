@@ -108,13 +108,21 @@ int main(int, char** argv) {
     write("many.html", sample(many));
 
     const double nan = std::numeric_limits<double>::quiet_NaN();
-    std::ofstream(directory + "/lines.svg")
-        << as_svg(line_plot{{{0, "8W8A"}, {0.2, "8W4A"}, {0.4, "4W8A"}, {0.6, "4W4A"}, {0.8, "3W8A"}, {1, "3W3A"}},
-                            {{"authors' setting, min-max", {99.2, 98.9, 99.1, 99, 98.8, 98.4}},
-                             {"authors' setting, all", {nan, 99.2, 99.2, 98.9, 98.7, 98.4}},
-                             {"integers, min-max", {99.2, 0, nan, 100, nan, 5}},
-                             {"never drawn", {nan, nan, nan, nan, nan, nan}},
-                             {"least squared error + bias correction", {nan, 99.2, nan, nan, 98.7, 98.4}}},
-                            "float32",
-                            99.1});
+    line_plot lines{{0, 5, {{0, "8W8A"}, {1, "8W4A"}, {2, "4W8A"}, {3, "4W4A"}, {4, "3W8A"}, {5, "3W3A"}}},
+                    number_axis(0, 100, 20, {}, "%g %%")};
+    lines.lines = {
+        level(lines, "float32", 99.1),
+        {"authors' setting, min-max", {{0, 99.2}, {1, 98.9}, {2, 99.1}, {3, 99}, {4, 98.8}, {5, 98.4}}},
+        {"authors' setting, all", {{0, nan}, {1, 99.2}, {2, 99.2}, {3, 98.9}, {4, 98.7}, {5, 98.4}}},
+        {"integers, min-max", {{0, 99.2}, {1, 0}, {2, nan}, {3, 100}, {4, nan}, {5, 5}}},
+        {"never drawn", {{0, nan}, {1, nan}}},
+        {"least squared error + bias correction", {{1, 99.2}, {2, nan}, {4, 98.7}, {5, 98.4}}},
+    };
+    std::ofstream(directory + "/lines.svg") << as_svg(lines);
+
+    line_plot numbers{number_axis(1, 8, 1, "stored bits per weight"), number_axis(88, 98, 2, "right answers, %")};
+    numbers.lines = {{"learned step", {{2, 90}, {3, 96}, {4, 97}}, line_plot::stroke::dashed},
+                     {"below the axes", {{2, 50}, {3, 95}, {9, 96}}},
+                     level(numbers, "float", 97)};
+    std::ofstream(directory + "/numbers.svg") << as_svg(numbers);
 }
