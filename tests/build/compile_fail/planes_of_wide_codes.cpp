@@ -4,10 +4,10 @@
 #include <vector>
 
 #if defined(QUANT_VALID)
-using code = std::int8_t;
+using code_type = std::int8_t;
 #else
-using code = std::int16_t;
+using code_type = std::int16_t;
 #endif
-auto f(const std::vector<float>& x, std::vector<code>& codes, std::span<quant::affine_params> params) {
+auto f(const std::vector<float>& x, std::vector<code_type>& codes, std::span<quant::affine_params> params) {
     return quant::quantize(x, codes, params, quant::int8 | quant::bit_sparsified(2));
 }
