@@ -84,7 +84,7 @@ inline std::vector<knobs> candidates(const std::string& name, double setting, co
         change(k);
         all.push_back(k);
     };
-    // Answers of the float network in the loss (Hinton et al. 2015) were tried for every arm and gained none of them anything here.
+    // Answers of the float network in the loss (Hinton et al. 2015) were tried for the uniform arms and gained nothing.
     if (name == csq_name) {
         for (const double rate : {20.0, 10.0}) add([&](knobs& k) { k.share = 1, k.bit_rate = rate; });
     } else if (name == csq_fixed_name || name == csq_float_name) {
