@@ -394,8 +394,7 @@ inline double fixed_scale(double most) noexcept {
     return most > 0 ? std::ldexp(1.0, shift > 1000 ? 1000 : shift) : 1;
 }
 inline std::int64_t fixed(double excess, double scale) noexcept {
-    return static_cast<std::int64_t>(excess * scale +
-                                     0.5); // below 2^53 whatever fits is met exactly; beyond, no fraction is left
+    return std::llround(excess * scale); // the product is exact, as the scale is a power of two
 }
 
 /// What every call does first.

@@ -193,7 +193,8 @@ template <class X, class Y>
         }
         total += divergence > 0 ? divergence : 0; // rounding alone can bring it below
     }
-    return total / static_cast<double>(full.size() / vocabulary);
+    const std::size_t rows = full.size() / vocabulary;
+    return total / static_cast<double>(rows);
 }
 
 // ---- curvature -----------------------------------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ template <viewable W, destination Codes>
     if (integers.size() != codes.size()) return {errc::shape_mismatch, "integers"};
     if (!detail::legal(scheme)) return {errc::bits_out_of_range, "scheme"};
     for (std::size_t i = 0; i < codes.size(); ++i) {
-        const int code = codes[i], most = scheme.largest_code();
+        const int code = +codes[i], most = scheme.largest_code();
         integers[i] = static_cast<std::int8_t>(scheme.integer_of(code > most ? most : code < -most ? -most : code));
     }
     return {};

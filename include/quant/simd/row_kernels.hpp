@@ -111,7 +111,7 @@ inline std::int32_t shift_add_generic(const std::int8_t* codes, const std::int8_
     std::uint32_t sum = 0;
     for (std::size_t i = 0; i < n; ++i) {
         if (codes[i] == 0) continue;
-        const int code = codes[i], size = code < 0 ? -code : code;
+        const int code = +codes[i], size = code < 0 ? -code : code;
         const auto shifted = static_cast<std::uint32_t>(static_cast<std::int32_t>(x[i])) << (size - 1);
         sum = code < 0 ? sum - shifted : sum + shifted;
     }

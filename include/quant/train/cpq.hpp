@@ -107,15 +107,16 @@ template <class T>
         return gates.empty() ? 1.0 : gates[static_cast<std::size_t>(k < 0 ? -k : k)];
     };
     double most = -std::numeric_limits<double>::infinity(), sum = 0;
+    double* const middle = pi.data() + largest;
     for (int k = -largest; k <= largest; ++k) {
         const double high = (g.alpha * (k + 0.5) + g.beta - x) / g.sigma;
         const double low = (g.alpha * (k - 0.5) + g.beta - x) / g.sigma;
-        double& logit = pi[static_cast<std::size_t>(k + largest)];
+        double& logit = middle[k];
         logit = -softplus(-high) - softplus(low);
         if (gate(k) > 0 && logit > most) most = logit;
     }
     for (int k = -largest; k <= largest; ++k) {
-        double& p = pi[static_cast<std::size_t>(k + largest)];
+        double& p = middle[k];
         p = gate(k) > 0 ? std::exp(p - most) * gate(k) : 0.0;
         sum += p;
     }
