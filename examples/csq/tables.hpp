@@ -262,22 +262,22 @@ inline void write_pictures(const summary& s, const std::string& folder) {
     write("accuracy.svg", as_svg(accuracy));
 
     const outcome& run = *s.at(csq_name, 2).runs.front();
-    std::vector<quant_report::line_plot::line> layers;
+    std::vector<quant_report::line_plot::line> courses;
     std::istringstream epochs(run.course);
     double epoch = 0;
     for (std::string at; std::getline(epochs, at, ','); ++epoch) {
         std::istringstream now(at);
         double value = 0;
         for (std::size_t l = 0; now >> value; ++l) {
-            if (l == layers.size()) layers.push_back({"layer " + std::to_string(l + 1)});
-            layers[l].dots = false;
-            layers[l].points.emplace_back(epoch, value);
+            if (l == courses.size()) courses.push_back({"layer " + std::to_string(l + 1)});
+            courses[l].dots = false;
+            courses[l].points.emplace_back(epoch, value);
         }
     }
     const double last = std::max(1.0, epoch - 1);
     write("planes.svg",
           quant_report::as_svg({quant_report::number_axis(0, last, std::max(1.0, std::floor(last / 5)), "epoch"),
-                                quant_report::number_axis(0, 8, 1, "planes"), std::move(layers)}));
+                                quant_report::number_axis(0, 8, 1, "planes"), std::move(courses)}));
 }
 
 } // namespace csq_example
