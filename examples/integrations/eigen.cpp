@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Bits of an Eigen network found in training: the loop around CSQ, on the digits of this repository. The network (examples/csq/network.hpp)
+// Bits of an Eigen network found in training: the loop around CSQ, on the digits of this repository. The network (network.hpp)
 // and its optimizer know nothing of quant; they see weights and return gradients. docs/bit_level.md shows the loop.
 
 #include "digits.hpp"
-
-#include "../csq/network.hpp"
+#include "network.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -19,10 +18,6 @@ namespace {
 
 using namespace integrations;
 namespace csq = quant::csq;
-using csq_example::classifier;
-using csq_example::dataset;
-using csq_example::matrix;
-using csq_example::weights;
 using integers = Eigen::Matrix<std::int16_t, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// What the optimizer moves, one array for each group: logits of positive and negative bits, masks, scale.
