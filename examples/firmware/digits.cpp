@@ -92,9 +92,9 @@ void accumulate(const layer& l, std::size_t channel, const std::int8_t* x, std::
                 const std::size_t y_end = ky > reach ? side - (ky - reach) : side,
                                   x_end = kx > reach ? side - (kx - reach) : side;
                 for (std::size_t oy = y_begin; oy < y_end; ++oy) {
-                    const std::int8_t* const from = x + (oy + ky - reach) * side + (kx - reach);
-                    std::int32_t* const to = sums.data() + oy * side;
-                    for (std::size_t ox = x_begin; ox < x_end; ++ox) to[ox] += weight * from[ox];
+                    const std::int8_t* const from = x + (oy + ky - reach) * side + (x_begin + kx - reach);
+                    std::int32_t* const to = sums.data() + oy * side + x_begin;
+                    for (std::size_t i = 0; i < x_end - x_begin; ++i) to[i] += weight * from[i];
                 }
             }
 }
