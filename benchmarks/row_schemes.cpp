@@ -56,6 +56,10 @@ const bool registered = [] {
                 return simd::shift_add<Arch>(power_codes_of().code.data(), activation_codes(count), count);
             });
         });
+        add_row("shift_add/pot4_s32", "native", n, [](std::size_t count) {
+            return *quant::rmsmp::shift_add_dot(std::span(power_codes_of().code).first(count),
+                                                std::span(activation_codes(count), count));
+        });
         add_row("shift_add/integers_s32", "native", n, [](std::size_t count) {
             return *quant::dot(std::span(power_codes_of().integer).first(count),
                                std::span(activation_codes(count), count));

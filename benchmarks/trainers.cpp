@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A step of the trainers of bits, 8 planes: beside a copy of the same bytes, and beside the loops a user writes with the C library.
+// A step of the trainers of bits, of 8 planes or on a grid of 4 bits: beside a copy of the same bytes, and beside the loops a user writes with the C library.
 #include "benchmark.hpp"
 #include <cmath>
 #include <quant/bsq.hpp>
+#include <quant/cpq.hpp>
 #include <quant/csq.hpp>
 #include <quant/fracbits.hpp>
 
@@ -11,6 +12,7 @@ namespace {
 using namespace bench;
 namespace csq = quant::csq;
 namespace bsq = quant::bsq;
+namespace cpq = quant::cpq;
 namespace fracbits = quant::fracbits;
 
 constexpr std::size_t planes = 8;
@@ -67,6 +69,21 @@ void fracbits_backward(row& r) {
     const std::span<const float> w(reals(r.n), r.n), g(reals(2 * r.n) + r.n, r.n);
     const std::span<float> to(results<float>(r.n), r.n);
     r.run_verb([&] { return fracbits::backward(w, g, to, of_width, width); });
+}
+
+/// 15 points, noise of 0.3 steps.
+constexpr cpq::grid points_of_grid{.alpha = 0.4, .sigma = 0.12, .bits = 4};
+void cpq_forward(row& r) {
+    const std::span<const float> x(reals(r.n), r.n);
+    const std::span<float> to(results<float>(r.n), r.n);
+    r.run_verb([&] { return cpq::forward(x, to, points_of_grid); });
+}
+template <cpq::surrogate Which, unsigned Window> void cpq_backward(row& r) {
+    const std::span<const float> x(reals(r.n), r.n), g(reals(2 * r.n) + r.n, r.n);
+    const std::span<float> to(results<float>(r.n), r.n);
+    cpq::grid grid = points_of_grid;
+    grid.window = Window;
+    r.run_verb([&] { return cpq::backward(x, g, to, grid, Which); });
 }
 
 float sigmoid(float z) { return 1 / (1 + std::exp(-z)); }
@@ -165,6 +182,49 @@ void fracbits_backward_loop(row& r) {
     });
 }
 
+void cpq_forward_loop(row& r) {
+    const float* const x = reals(r.n);
+    float* const to = results<float>(r.n);
+    const auto step = static_cast<float>(points_of_grid.alpha);
+    r.run([&] {
+        for (std::size_t i = 0; i < r.n; ++i) to[i] = std::clamp(std::nearbyint(x[i] / step), -7.0f, 7.0f) * step;
+    });
+}
+/// The gradient of the chosen point's probability, all 15 points for every element.
+void cpq_backward_loop(row& r) {
+    const float *const x = reals(r.n), *const g = reals(2 * r.n) + r.n;
+    float* const to = results<float>(r.n);
+    const auto step = static_cast<float>(points_of_grid.alpha), sigma = static_cast<float>(points_of_grid.sigma);
+    r.run([&] {
+        double of_step = 0, of_sigma = 0;
+        for (std::size_t i = 0; i < r.n; ++i) {
+            const float chosen = std::clamp(std::nearbyint(x[i] / step), -7.0f, 7.0f);
+            float low = (-7.5f * step - x[i]) / sigma, below = sigmoid(low);
+            float all = 0, mean[3]{}, own[4]{};
+            for (int k = -7; k <= 7; ++k) {
+                const float high = ((static_cast<float>(k) + 0.5f) * step - x[i]) / sigma, above = sigmoid(high);
+                const float p = above * (1 - below), at = static_cast<float>(k);
+                const float slope[3]{below - (1 - above), (1 - above) * (at + 0.5f) - below * (at - 0.5f),
+                                     below * low - (1 - above) * high};
+                all += p;
+                for (int j = 0; j < 3; ++j) mean[j] += p * slope[j];
+                if (at == chosen) {
+                    own[3] = p;
+                    for (int j = 0; j < 3; ++j) own[j] = slope[j];
+                }
+                low = high;
+                below = above;
+            }
+            const float factor = chosen * step * own[3] / (all * sigma);
+            to[i] = g[i] * factor * (own[0] - mean[0] / all);
+            of_step += static_cast<double>(g[i] * (chosen + factor * (own[1] - mean[1] / all)));
+            of_sigma += static_cast<double>(g[i] * factor * (own[2] - mean[2] / all));
+        }
+        benchmark::DoNotOptimize(of_step);
+        benchmark::DoNotOptimize(of_sigma);
+    });
+}
+
 template <class Traffic> void add_both(const std::string& name, void (*verb)(row&), void (*loop)(row&)) {
     add<Traffic>(name, "native", cache_sizes, verb);
     add<Traffic>(name, "loop", cache_sizes, loop);
@@ -176,6 +236,14 @@ const bool registered = [] {
     add_both<planes_backward>("bsq_backward/f32_f32/8_planes", bsq_backward, bsq_backward_loop);
     add_both<f32_to_f32>("fracbits_forward/f32_f32/per_tensor", fracbits_forward, fracbits_forward_loop);
     add_both<weights_backward>("fracbits_backward/f32_f32/per_tensor", fracbits_backward, fracbits_backward_loop);
+    using enum cpq::surrogate;
+    add_both<f32_to_f32>("cpq_forward/f32_f32/15_points", cpq_forward, cpq_forward_loop);
+    add_both<weights_backward>("cpq_backward/f32_f32/15_points", cpq_backward<mode, 0>, cpq_backward_loop);
+    add<weights_backward>("cpq_backward/f32_f32/window_3", "native", cache_sizes, cpq_backward<mode, 3>);
+    add<weights_backward>("cpq_backward_expectation/f32_f32/15_points", "native", cache_sizes,
+                          cpq_backward<expectation, 0>);
+    add<weights_backward>("cpq_backward_expectation/f32_f32/window_3", "native", cache_sizes,
+                          cpq_backward<expectation, 3>);
     return true;
 }();
 

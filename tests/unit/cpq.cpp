@@ -202,6 +202,55 @@ TEST_CASE("both surrogates are the differences of what they are the gradients of
         }
 }
 
+TEST_CASE("within a window the surrogates are the differences of the probabilities that are left") {
+    const cpq::grid wide{.alpha = .25, .beta = .04, .sigma = .1, .bits = 5}; // points -15 to 15
+    const auto by_x = [](double h, double& x, cpq::grid&, std::vector<double>&) { x += h; };
+    const auto by_alpha = [](double h, double&, cpq::grid& g, std::vector<double>&) { g.alpha += h; };
+    const auto by_sigma = [](double h, double&, cpq::grid& g, std::vector<double>&) { g.sigma += h; };
+    for (const double window : {1.0, 3.0, 8.0})
+        for (std::size_t i = 0; i < 60; ++i) {
+            cpq::grid g = wide;
+            g.window = window;
+            const double x = 4.6 * uniform(10, i), u = (x - g.beta) / g.alpha; // some beyond the last point
+            const double nearest = std::clamp(std::nearbyint(u), -15.0, 15.0);
+            if (std::abs(std::abs(u - std::nearbyint(u)) - 0.5) < 1e-3) continue; // where the nearest point changes
+            const auto pi = probabilities(x, g);
+            const auto whole = probabilities(x, wide);
+            double inside = 0, worst = 0;
+            for (int k = -15; k <= 15; ++k)
+                if (std::abs(k - nearest) <= g.reach()) inside += whole[static_cast<std::size_t>(k + 15)];
+            for (int k = -15; k <= 15; ++k) {
+                const auto at = static_cast<std::size_t>(k + 15);
+                const double expected = std::abs(k - nearest) <= g.reach() ? whole[at] / inside : 0;
+                worst = std::max(worst, std::abs(pi[at] - expected));
+            }
+            REQUIRE(worst < 1e-12);
+            if (std::abs(u) < 15.5) REQUIRE(inside > 1 - 2 / (1 + std::exp(window))); // what no cell outside can hold
+            std::vector<double> at{x}, upstream{-0.7}, dx(1);
+            const auto check = [&](double found, double difference) {
+                REQUIRE(std::abs(found + 0.7 * difference) < 1e-6 * (1 + std::abs(difference)));
+            };
+            const auto mode = cpq::backward(at, upstream, dx, g, surrogate::mode);
+            REQUIRE(mode);
+            check(dx[0], mode_difference(x, g, {}, by_x));
+            check(mode->alpha, mode_difference(x, g, {}, by_alpha));
+            check(mode->sigma, mode_difference(x, g, {}, by_sigma));
+            const auto expected = cpq::backward(at, upstream, dx, g, surrogate::expectation);
+            REQUIRE(expected);
+            check(dx[0], mean_difference(x, g, {}, by_x));
+            check(expected->alpha, mean_difference(x, g, {}, by_alpha));
+            check(expected->sigma, mean_difference(x, g, {}, by_sigma));
+        }
+    CHECK((cpq::grid{.alpha = .25, .sigma = .1, .bits = 5, .window = 3}.reach() == 2));
+    CHECK((cpq::grid{.alpha = .25, .sigma = .1, .bits = 2, .window = 3}.reach() == 0)); // all three points
+    std::vector<float> x{.3f, 1.2f}, one{1, 1}, dx(2);
+    cpq::grid g = wide;
+    g.window = 3;
+    CHECK(names(cpq::forward(x, dx, g, std::vector<float>(16, 1.0f)), errc::invalid_argument, "grid.window"));
+    g.window = std::numeric_limits<double>::quiet_NaN();
+    CHECK(names(cpq::backward(x, one, dx, g, surrogate::mode).status(), errc::invalid_argument, "grid.window"));
+}
+
 TEST_CASE("dropped levels leave the grid of fewer bits; a gate that is nearly closed lets the level below win") {
     const cpq::grid g{.alpha = .25, .sigma = .1, .bits = 3};
     const std::vector<double> x{.70};
@@ -239,9 +288,11 @@ TEMPLATE_LIST_TEST_CASE("rounding to a grid and its gradients are the same bytes
         g[i] = static_cast<float>(uniform(9, i));
     }
     const std::vector<float> gates{1, 1, .5f, .5f, .02f, .02f, .02f, .02f};
-    for (const bool gated : {false, true})
+    for (const int way : {0, 1, 2}) { // plain, with gates, within a window
+        const bool gated = way == 1;
+        const int reach = way == 2 ? 2 : 0;
         for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{16}, std::size_t{33}, most}) {
-            simd::probable_grid<float> grid{0.21f, 0.03f, 8.5f, 7, gated ? gates.data() : nullptr};
+            simd::probable_grid<float> grid{0.21f, 0.03f, 8.5f, 7, gated ? gates.data() : nullptr, reach};
             std::array<std::vector<float>, 2> to{std::vector<float>(most + 1, 9), std::vector<float>(most + 1, 9)};
             auto dx = to;
             std::array<simd::grid_sums, 2> sums;
@@ -265,6 +316,7 @@ TEMPLATE_LIST_TEST_CASE("rounding to a grid and its gradients are the same bytes
             REQUIRE(of_gates[0] == of_gates[1]);
             REQUIRE((to[1][n] == 9 && dx[1][n] == 9));
         }
+    }
 }
 
 TEST_CASE("what a probabilistic grid refuses") {

@@ -21,6 +21,7 @@ template <class T> struct probable_grid {
     T inverse = 1; ///< 1 / sigma
     int live = 1;
     const T* gate = nullptr;
+    int reach = 0; ///< points on either side of the nearest that have a probability; 0: all. No gates then
 };
 
 /// Derivatives by the parameters of the grid: sums over the elements, each times its gradient.
@@ -48,11 +49,10 @@ template <class T, class A> QUANT_INLINE pack<T, A> exp_minus(const pack<T, A>& 
 }
 
 template <class T, class A>
-QUANT_INLINE pack<T, A> border_at(const pack<T, A>& x, T h, const probable_grid<T>& g) noexcept {
+QUANT_INLINE pack<T, A> border_at(const pack<T, A>& x, const pack<T, A>& h, const probable_grid<T>& g) noexcept {
     using P = pack<T, A>;
-    // alpha h is rounded first: what all elements share is computed once, here as in the scalar definition.
-    const T place = rounded(T(g.alpha * h));
-    return rounded_product(P(P(T(place + g.beta)) - x), P(g.inverse));
+    const P place = rounded_product(P(g.alpha), h); // rounded first, here as in the scalar definition
+    return rounded_product(P(P(place + P(g.beta)) - x), P(g.inverse));
 }
 /// Beyond the grid by more than 40 sigma no ratio of probabilities changes any more, but the digits of the borders would be lost.
 inline constexpr int far_outside = 40;
@@ -64,13 +64,14 @@ QUANT_INLINE cell_frame<T, A> frame_of(const pack<T, A>& x, const probable_grid<
     const T h = static_cast<T>(g.live) + T(0.5), end = rounded(T(g.alpha * h)), away = T(far_outside) / g.inverse;
     const P highest(T(T(end + g.beta) + away)), lowest(T(T(g.beta - end) - away));
     const P kept = choose(x > highest, highest, choose(x < lowest, lowest, x)); // NaN stays NaN
-    const P above = zero - border_at<T, A>(kept, h, g), below = border_at<T, A>(kept, -h, g);
+    const P above = zero - border_at<T, A>(kept, P(h), g), below = border_at<T, A>(kept, P(-h), g);
     const P beyond = choose(above > below, above, below);
     const P shift = choose(beyond > zero, beyond, zero);
     return {kept, shift, exp_minus<T, A>(shift)};
 }
 template <class T, class A>
-QUANT_INLINE cell_border<T, A> border_of(const cell_frame<T, A>& f, T h, const probable_grid<T>& g) noexcept {
+QUANT_INLINE cell_border<T, A> border_of(const cell_frame<T, A>& f, const pack<T, A>& h,
+                                         const probable_grid<T>& g) noexcept {
     using P = pack<T, A>;
     const P v = border_at<T, A>(f.x, h, g), zero(T(0)), one(T(1));
     const P t = magnitude(v) - f.shift; // may fall below 0 by rounding
@@ -78,7 +79,7 @@ QUANT_INLINE cell_border<T, A> border_of(const cell_frame<T, A>& f, T h, const p
     const P s = one / (one + e), small = e * s, small_scaled = scaled * s;
     const auto positive = v >= zero;
     // The large one is only used unscaled where nothing is beyond the grid, or next to a small one that is scaled.
-    return {P(h),
+    return {h,
             v,
             choose(positive, s, small),
             choose(positive, small, s),
@@ -103,15 +104,22 @@ QUANT_INLINE cell_slopes<T, A> slopes_of(const cell_border<T, A>& low, const cel
             P(rounded_product(low.up, low.v) - rounded_product(high.down, high.v))};
 }
 
-/// f(k, low, high) for every cell from below.
+/// f(k, low, high) for the cells number first to last, k = 0 the one around `middle`.
 template <class T, class A, class F>
-QUANT_INLINE void for_each_cell(const cell_frame<T, A>& frame, const probable_grid<T>& g, F&& f) noexcept {
-    auto low = border_of<T, A>(frame, -static_cast<T>(g.live) - T(0.5), g);
-    for (int k = -g.live; k <= g.live; ++k) {
-        const auto high = border_of<T, A>(frame, static_cast<T>(k) + T(0.5), g);
+QUANT_INLINE void for_each_cell(const cell_frame<T, A>& frame, const pack<T, A>& middle, int first, int last,
+                                const probable_grid<T>& g, F&& f) noexcept {
+    using P = pack<T, A>;
+    auto low = border_of<T, A>(frame, P(middle + P(static_cast<T>(first) - T(0.5))), g);
+    for (int k = first; k <= last; ++k) {
+        const auto high = border_of<T, A>(frame, P(middle + P(static_cast<T>(k) + T(0.5))), g);
         f(k, low, high);
         low = high;
     }
+}
+/// The same for all cells of the grid.
+template <class T, class A, class F>
+QUANT_INLINE void for_each_cell(const cell_frame<T, A>& frame, const probable_grid<T>& g, F&& f) noexcept {
+    for_each_cell<T, A>(frame, pack<T, A>(T(0)), -g.live, g.live, g, f);
 }
 
 /// The nearest point, in the middle the smaller magnitude; NaN stays NaN.
@@ -171,8 +179,7 @@ inline grid_sums round_to_grid_backward(const T* from, const T* gradient, T* dx,
         P all = zero, mean_x = zero, mean_a = zero, mean_s = zero;
         P k_all = zero, k_x = zero, k_a = zero, k_s = zero; // with the point as a factor
         P of_chosen = zero, chosen_x = zero, chosen_a = zero, chosen_s = zero;
-        detail::for_each_cell<T, A>(frame, g, [&](int k, const auto& low, const auto& high) {
-            const P w = detail::cell_weight<T, A>(low, high, k, g), point(static_cast<T>(k));
+        const auto add_cell = [&](const P& w, const P& point, const auto& low, const auto& high) {
             const auto d = detail::slopes_of<T, A>(low, high);
             const P wx = rounded_product(w, d.x), wa = rounded_product(w, d.alpha), ws = rounded_product(w, d.sigma);
             all = all + w;
@@ -191,7 +198,20 @@ inline grid_sums round_to_grid_backward(const T* from, const T* gradient, T* dx,
                 k_a = k_a + rounded_product(wa, point);
                 k_s = k_s + rounded_product(ws, point);
             }
-        });
+        };
+        if (g.reach == 0) {
+            detail::for_each_cell<T, A>(frame, g, [&](int k, const auto& low, const auto& high) {
+                add_cell(detail::cell_weight<T, A>(low, high, k, g), P(static_cast<T>(k)), low, high);
+            });
+        } else {
+            const P middle = Mode ? chosen : detail::nearest_point<T, A>(x[0], g), most(static_cast<T>(g.live));
+            detail::for_each_cell<T, A>(frame, middle, -g.reach, g.reach, g,
+                                        [&](int k, const auto& low, const auto& high) {
+                                            const P point = middle + P(static_cast<T>(k));
+                                            const P w = rounded_product(high.up_scaled, low.down_scaled);
+                                            add_cell(choose(magnitude(point) > most, zero, w), point, low, high);
+                                        });
+        }
         const P part = one / all;
         mean_x = rounded_product(mean_x, part);
         mean_a = rounded_product(mean_a, part);

@@ -18,6 +18,11 @@
 //   mode:         d x^ = d g_i + g_i d pi_i at the most probable point i                                            (P4)
 //   expectation:  d sum_k g_k pi_k                                                                                  (P5)
 //
+// With a window only the points near a value have a probability: `reach` places on either side of the nearest one, whose cells are all
+// those that a part of the noise within `window` sigmas can land in
+//
+//   reach = 1 + floor(window sigma / alpha);   all points where it is not below 2^(bits - 1) - 1                    (P6)
+//
 // (P1) is the difference of two sigmoids in the paper; as a product it has no cancellation. Z are the gates of DropBits
 // (train/dropbits.hpp). Without gates the most probable point is the nearest one, for any sigma: inference is plain rounding.
 //
@@ -45,8 +50,15 @@ struct grid {
     double beta = 0;
     double sigma = 0.3; ///< > 0: train its logarithm, whose gradient is sigma times that of sigma
     int bits = 4;       ///< 2 to 8
+    double window =
+        0; ///< in sigmas, for gradients: (P6); 0: all points. 3 is what Relaxed Quantization is reported to take
 
     [[nodiscard]] QUANT_INLINE constexpr int largest() const noexcept { return (1 << (bits - 1)) - 1; }
+    /// (P6), 0 for all points.
+    [[nodiscard]] constexpr int reach() const noexcept {
+        const double places = window * sigma / alpha;
+        return window > 0 && places < largest() - 1 ? 1 + static_cast<int>(places) : 0;
+    }
 };
 
 /// What the backward pass takes for the derivative of the rounding.
@@ -70,6 +82,7 @@ template <class T> [[nodiscard]] inline status check(const grid& g, std::span<co
     if (!core_detail::is_finite(g.beta)) return {errc::invalid_argument, "grid.beta"};
     if (!(g.sigma >= static_cast<double>(min_scale) && g.sigma <= static_cast<double>(max_scale)))
         return {errc::invalid_argument, "grid.sigma"};
+    if (!(g.window >= 0) || (g.window > 0 && !gates.empty())) return {errc::invalid_argument, "grid.window"};
     if (gates.empty()) return {};
     if (gates.size() != static_cast<std::size_t>(g.largest()) + 1) return {errc::shape_mismatch, "gates"};
     if (gates[0] != T(1)) return {errc::invalid_argument, "gates"};
@@ -85,6 +98,7 @@ template <class T>
     k.beta = static_cast<T>(g.beta);
     k.inverse = static_cast<T>(1 / g.sigma);
     k.live = g.largest();
+    k.reach = g.reach();
     if (gates.empty()) return k;
     while (k.live > 0 && gates[static_cast<std::size_t>(k.live)] == T(0)) --k.live;
     if (gates[static_cast<std::size_t>(k.live)] != T(1)) k.gate = gates.data();
@@ -103,7 +117,10 @@ template <class T>
     if (pi.size() != 2 * static_cast<std::size_t>(largest) + 1) return {errc::shape_mismatch, "pi"};
     if (!core_detail::is_finite(x)) return {errc::non_finite, "x"};
     const auto softplus = [](double t) noexcept { return (t > 0 ? t : 0.0) + std::log1p(std::exp(t > 0 ? -t : t)); };
+    const double u = (x - g.beta) / g.alpha, size = std::abs(u) < largest ? std::ceil(std::abs(u) - 0.5) : largest;
+    const double nearest = u < 0 ? -size : size;
     const auto gate = [&](int k) noexcept {
+        if (g.reach() != 0 && std::abs(k - nearest) > g.reach()) return 0.0;
         return gates.empty() ? 1.0 : gates[static_cast<std::size_t>(k < 0 ? -k : k)];
     };
     double most = -std::numeric_limits<double>::infinity(), sum = 0;
@@ -126,7 +143,8 @@ template <class T>
 
 /// The most probable points, alpha k + beta.
 /// x  any rank, dense        rounded  as many elements, dense, may be `x`
-/// gates  empty, or Z of each |k|, 0 to 2^(bits - 1) - 1: from 1 down to 0, never growing, the first 1 (dropbits::magnitude_gates)
+/// gates  empty, or Z of each |k|, 0 to 2^(bits - 1) - 1: from 1 down to 0, never growing, the first 1 (dropbits::magnitude_gates).
+///        They need grid.window = 0: the likeliest point may then be far from the nearest
 /// Without gates: the nearest point, in the middle the one of smaller |k|. NaN gives NaN.
 /// Errors: bits_out_of_range, invalid_scale, invalid_argument (the grid's member), shape_mismatch, invalid_stride, invalid_argument "gates";
 /// nothing is written then. Exactness: the same bytes on every architecture. Complexity: one pass; with gates 2^bits sigmoids an element.
@@ -173,7 +191,8 @@ template <viewable X, destination Codes>
 /// x  dense, finite       gradient  as many: d loss / d rounded       grad_x  written, may be `gradient`
 /// Returns the derivatives by the grid's parameters, sums over the elements.
 /// Errors: those of forward; non_finite "gradient" (NaN or infinity in it or in x): grad_x is then written, but no step should be taken.
-/// Exactness: the same bytes on every architecture; sums in double. Complexity: one pass, 2^bits sigmoids an element.
+/// Exactness: the same bytes on every architecture; sums in double. Complexity: one pass, 2^bits sigmoids an element, with a window
+/// 2 reach + 2 (P6), however many bits there are.
 template <viewable X, viewable Gradient, destination GradX>
     requires(trainable<element_of_t<X>>&& std::same_as<element_of_t<X>, element_of_t<Gradient>>&&
                  std::same_as<element_of_t<X>, element_of_t<GradX>>)
