@@ -19,6 +19,7 @@
 #define FEATURE_REQUANTIZE 8   // int32 accumulators to codes in fixed point, multipliers known
 #define FEATURE_REQUANTIZE_ONE 9
 #define FEATURE_QUANTIZE_SPAN 10 // the verbs on views of a size known at run time
+#define FEATURE_TABLE 11         // ACIQ from a table, the spread in float
 
 #if FEATURE == FEATURE_QUANTIZE_ONE || FEATURE == FEATURE_PARAMETERS
 #include <quant/core.hpp>
@@ -33,6 +34,8 @@
 #elif FEATURE == FEATURE_ACIQ
 #include <quant/aciq.hpp>
 #include <quant/calibrate/moments.hpp>
+#elif FEATURE == FEATURE_TABLE
+#include <quant/calibrate/aciq_table.hpp>
 #elif FEATURE == FEATURE_REQUANTIZE
 #include <quant/requantize.hpp>
 #elif FEATURE == FEATURE_REQUANTIZE_ONE
@@ -99,6 +102,10 @@ void exchange() noexcept {
     const auto range = quant::aciq(quant::prior::laplace).clip(seen, quant::int8.with_bits(bits));
     const auto p = range ? quant::choose_params(*range, quant::int8, quant::mapping::symmetric) : range.status();
     good = p ? 1 : 0;
+#elif FEATURE == FEATURE_TABLE
+    const auto density = bits > 8 ? quant::prior::gauss : quant::prior::laplace;
+    const auto p = quant::tabulated_aciq(limit, {bits, bits != 3, bits == 5}, density, limit * 4);
+    reals[0] = p ? p->scale : 0.0f;
 #elif FEATURE == FEATURE_REQUANTIZE
     constexpr auto m = quant::quantize_multiplier(quant::accumulator_multiplier(0.02f, 0.001f, 0.05f));
     good = quant::requantize(sums, codes, *m, {quant::int8}, {.rule = quant::requantization::double_rounding}) ? 1 : 0;

@@ -11,6 +11,7 @@
 // NeurIPS 2019, arXiv 1810.05723. Equations and modes: docs/aciq.md.
 
 #include <quant/calibrate/aciq.hpp>
+#include <quant/calibrate/aciq_table.hpp>
 #include <quant/calibrate/bias_correction.hpp>
 #include <quant/calibrate/bit_allocation.hpp>
 #include <quant/calibrate/moments.hpp>

@@ -42,6 +42,13 @@
 #define QUANT_INLINE_LAMBDA __attribute__((always_inline)) // after the parameters of a lambda
 #endif
 
+// What is large and seldom called, or called from many places, stays one function; only in the namespace of the target.
+#if defined(_MSC_VER) && !defined(__clang__)
+#define QUANT_OUTLINE __declspec(noinline) inline
+#else
+#define QUANT_OUTLINE inline __attribute__((noinline))
+#endif
+
 // ---- the target this file is compiled for ---------------------------------------------------------------------------------
 // QUANT_HAS_XSIMD says whether xsimd is included; the token names everything that changes generated code.
 #if QUANT_SIMD == 0

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <limits>
 #include <quant/calibrate/aciq.hpp>
+#include <quant/calibrate/aciq_table.hpp>
 #include <random>
 #include <reference/aciq_quadrature.hpp>
 #include <string>
@@ -933,4 +934,56 @@ TEST_CASE("aciq: the empirical clip, edges", "[aciq]") {
     });
     REQUIRE(pair);
     CHECK(near(pair->hi, 2 / (2 + 2 / (3.0 * 254 * 254)), 1e-12));
+}
+
+// ---- the table ------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a tabulated step is the optimum of the grid, in float") {
+    for (const prior p : both)
+        for (int bits = 1; bits <= 8; ++bits) {
+            const auto width = static_cast<std::uint8_t>(bits);
+            for (const quant::code_format format : {quant::code_format{width, false}, quant::code_format{width, true},
+                                                    quant::code_format{width, true}.narrow()}) {
+                if (format.is_signed && bits == 1) continue;
+                const double step = exact_step({p, 0.0, !format.is_signed}, quant::grid_of(format));
+                for (const float spread : {1.0f, 0.3f, 7e-20f, 3e20f}) {
+                    const auto found = quant::tabulated_aciq(spread, format, p);
+                    REQUIRE(found);
+                    CHECK(near(static_cast<double>(found->scale), step * static_cast<double>(spread), 0x1p-22));
+                    CHECK(found->zero_point == 0);
+                    CHECK(found->format == format);
+                }
+                // The guards of the function that takes statistics, where the clip begins to be wider than the data and around it.
+                for (const double largest : {0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0, 20.0}) {
+                    const auto taken = format.is_signed ? statistics::unspecified : statistics::before_relu;
+                    const auto range = quant::aciq(p, aciq_mode::exact).clip(about_zero(1, 1, largest, taken), format);
+                    REQUIRE(range);
+                    const double expected = range->hi / format.qmax();
+                    const auto found = quant::tabulated_aciq(1.0f, format, p, static_cast<float>(largest));
+                    REQUIRE(found);
+                    CAPTURE(bits, format.is_signed, format.narrow_range, largest);
+                    CHECK(near(static_cast<double>(found->scale), expected, 0x1p-22));
+                }
+            }
+        }
+}
+
+TEST_CASE("what the table does not have is an error, and no spread is a zero range") {
+    constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    constexpr auto params = quant::tabulated_aciq(0.5f, quant::int4.narrow());
+    static_assert(params && params->scale == 0.5f * 0.68855931824f);
+    CHECK(quant::tabulated_aciq(1, quant::int1).status().code == errc::bits_out_of_range);
+    CHECK(quant::tabulated_aciq(1, quant::int16).status().code == errc::bits_out_of_range);
+    CHECK(quant::tabulated_aciq(1, {9, true}).status().code == errc::bits_out_of_range);
+    CHECK(quant::tabulated_aciq(1, {4, false, true}).status().code == errc::bits_out_of_range);
+    CHECK(std::string_view(quant::tabulated_aciq(1, quant::int4, prior::automatic).status().argument) == "density");
+    for (const float bad : {-1.0f, inf, nan})
+        CHECK(std::string_view(quant::tabulated_aciq(bad, quant::int4).status().argument) == "spread");
+    for (const float bad : {-1.0f, nan})
+        CHECK(std::string_view(quant::tabulated_aciq(1, quant::int4, prior::laplace, bad).status().argument) ==
+              "largest");
+    CHECK(quant::tabulated_aciq(3e38f, quant::int2).status().code == errc::scale_out_of_range);
+    CHECK(quant::tabulated_aciq(0, quant::int8)->scale == 1);
+    CHECK(quant::tabulated_aciq(1e-38f, quant::uint8)->scale == 1);
+    CHECK(quant::tabulated_aciq(1, quant::int8, prior::gauss, 0)->scale == 1);
 }

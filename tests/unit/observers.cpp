@@ -116,7 +116,7 @@ TEST_CASE("the variance is formed without cancellation") {
             squares.add(v * v);
         }
         const auto n = static_cast<double>(x.size());
-        return quant::core_detail::scaled_variance(x.size(), sum, squares) / n / n;
+        return quant::detail::scaled_variance(x.size(), sum, squares) / n / n;
     };
     CHECK(variance({16777215, 16777214}) == 0.25);
     CHECK(variance({-16777215, -16777214, -16777213}) == 2.0 / 3.0);

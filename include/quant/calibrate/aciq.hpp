@@ -31,15 +31,15 @@ struct spread_estimate {
 /// Statistics after the ReLU: the positive part alone, b = E[x | x > 0], sigma = sqrt(E[x^2 | x > 0]), equation (13).
 /// A tensor without spread, or with nothing above zero after the ReLU, gives 0.
 [[nodiscard]] inline spread_estimate estimate_spread(const tensor_statistics& data, prior density) noexcept {
+    const bool positive_part = data.taken == statistics::after_relu;
+    const double positive = static_cast<double>(data.positive);
+    const double share = positive > 0 ? static_cast<double>(data.count) / positive : 0.0;
     double b = 0, sigma = 0;
-    if (data.taken == statistics::after_relu) {
-        const double positive = static_cast<double>(data.positive);
-        const double share = positive > 0 ? static_cast<double>(data.count) / positive : 0.0;
-        b = data.mean * share;
-        sigma = std::sqrt(data.mean_square * share);
-    } else {
-        b = aciq_math::laplace_b(data.mean_abs_deviation, data.centre, data.mean);
-        sigma = data.variance > 0 ? std::sqrt(data.variance) : 0.0; // rounding may leave a variance just below zero
+    if (density != prior::gauss)
+        b = positive_part ? data.mean * share : aciq_math::laplace_b(data.mean_abs_deviation, data.centre, data.mean);
+    if (density != prior::laplace) {
+        const double square = positive_part ? data.mean_square * share : data.variance;
+        sigma = square > 0 ? std::sqrt(square) : 0.0; // rounding may leave a variance just below zero
     }
     if (density == prior::automatic) density = aciq_math::choose_prior(b, sigma);
     return {density, density == prior::gauss ? sigma : b};

@@ -69,6 +69,13 @@ QUANT_INLINE double cutoff(prior p) noexcept { return p == prior::gauss ? 12.0 :
 QUANT_INLINE double normal_density(double t) noexcept { return inv_sqrt_2pi * std::exp(-0.5 * t * t); }
 QUANT_INLINE double normal_tail(double t) noexcept { return 0.5 * std::erfc(t * inv_sqrt2); }
 
+/// E[max(Y - t, 0)], t >= 0.
+QUANT_INLINE double normal_excess(double t) noexcept {
+    const double weighted_tail = t * normal_tail(t);
+    const double s = normal_density(t) - weighted_tail;
+    return s < 0 ? 0.0 : s; // rounding, far in the tail
+}
+
 /// Nearest integer, ties to even, of |x| < 2^31, whatever the rounding mode of the environment.
 QUANT_INLINE std::int32_t round_half_even(double x) noexcept {
     const double below = std::floor(x);
@@ -93,29 +100,24 @@ QUANT_INLINE double one_minus_h(double u) noexcept {
 
 // ---- densities ------------------------------------------------------------------------------------------------------
 
+// Functions of a prior choose at the caller's place: where it is a constant, the other density's special functions are not linked.
+
 /// f(t) of the zero-mean density with unit spread. p is gauss or laplace, here and below.
-[[nodiscard]] inline double density(prior p, double t) noexcept {
+[[nodiscard]] QUANT_INLINE double density(prior p, double t) noexcept {
     if (p == prior::gauss) return detail::normal_density(t);
     return 0.5 * std::exp(-std::fabs(t));
 }
 
 /// P(t) = Pr[Y > t].
-[[nodiscard]] inline double upper_tail(prior p, double t) noexcept {
+[[nodiscard]] QUANT_INLINE double upper_tail(prior p, double t) noexcept {
     if (p == prior::gauss) return detail::normal_tail(t);
     return t >= 0 ? 0.5 * std::exp(-t) : 1.0 - 0.5 * std::exp(t);
 }
 
 /// S(t) = E[max(Y - t, 0)]; S' = -P.
-[[nodiscard]] inline double excess(prior p, double t) noexcept {
+[[nodiscard]] QUANT_INLINE double excess(prior p, double t) noexcept {
     const double magnitude = std::fabs(t);
-    double s = 0;
-    if (p == prior::gauss) {
-        const double weighted_tail = magnitude * detail::normal_tail(magnitude);
-        s = detail::normal_density(magnitude) - weighted_tail;
-        if (s < 0) s = 0; // rounding, far in the tail
-    } else {
-        s = 0.5 * std::exp(-magnitude);
-    }
+    const double s = p == prior::gauss ? detail::normal_excess(magnitude) : 0.5 * std::exp(-magnitude);
     return t >= 0 ? s : magnitude + s; // S(-t) = t + S(t)
 }
 
@@ -143,33 +145,30 @@ QUANT_INLINE double one_minus_h(double u) noexcept {
     return relu ? 2.0 * grid.above : static_cast<double>(grid.below) + static_cast<double>(grid.above);
 }
 
-/// The clip that minimizes the expected error with `cells` cells on [-alpha, alpha], docs equation (3):
-///   E[max(|Y| - alpha, 0)] = alpha / (3 cells^2)
-/// cells   > 0, any real number: signed_cells, fused_cells, corrected_cells, or a number of bins
-/// Laplace: t e^t = 3 cells^2 (paper eq. 6). Gauss: Newton on the logarithm. Both to rounding error, under 10 steps.
-[[nodiscard]] inline double optimal_alpha(prior p, double cells) noexcept {
-    QUANT_EXPECTS(p != prior::automatic && cells > 0, "optimal_alpha: gauss or laplace, and more than 0 cells");
-    const double log_cells = std::log(cells);
-    if (p == prior::laplace) {
-        const double target = std::log(3.0) + 2.0 * log_cells; // t + ln t = target
-        const double x = 3.0 * cells * cells;
-        double t = target > 1 ? target - std::log(target) : x / (1.0 + x);
-        for (int step = 0; step < 12; ++step) {
-            const double next = t * (1.0 + target - std::log(t)) / (1.0 + t);
-            const bool done = std::fabs(next - t) <= 1e-15 * t;
-            t = next;
-            if (done) break;
-        }
-        return t;
+namespace detail {
+
+/// The root t of t e^t = x, x > 0, to rounding error: Newton steps on t + ln t = log_x, which is ln x.
+inline double laplace_root(double x, double log_x) noexcept {
+    double t = log_x > 1 ? log_x - std::log(log_x) : x / (1.0 + x);
+    for (int step = 0; step < 12; ++step) {
+        const double next = t * (1.0 + log_x - std::log(t)) / (1.0 + t);
+        const bool done = std::fabs(next - t) <= 1e-15 * t;
+        t = next;
+        if (done) break;
     }
+    return t;
+}
+
+/// The root z of S(z) = z / (3 cells^2) of the normal density: Newton on the logarithm.
+inline double gauss_root(double log_cells) noexcept {
     const double bits = log_cells * 1.4426950408889634074;
     const double start = 0.6 + 1.2 * bits + 0.06 * bits * bits;
     const double log_c = -std::log(6.0) - 2.0 * log_cells;
     double z = bits > 0 ? std::sqrt(start) : std::sqrt(start > 0.05 ? start : 0.05);
     for (int step = 0; step < 40; ++step) {
-        const double s = excess(prior::gauss, z);
+        const double s = normal_excess(z);
         const double difference = std::log(s) - std::log(z) - log_c;
-        const double slope = -detail::normal_tail(z) / s - 1.0 / z;
+        const double slope = -normal_tail(z) / s - 1.0 / z;
         double next = z - difference / slope;
         if (!(next > 0)) next = 0.5 * z;
         const bool done = std::fabs(next - z) <= 1e-15 * z;
@@ -177,6 +176,19 @@ QUANT_INLINE double one_minus_h(double u) noexcept {
         if (done) break;
     }
     return z;
+}
+
+} // namespace detail
+
+/// The clip that minimizes the expected error with `cells` cells on [-alpha, alpha], docs equation (3):
+///   E[max(|Y| - alpha, 0)] = alpha / (3 cells^2)
+/// cells   > 0, any real number: signed_cells, fused_cells, corrected_cells, or a number of bins
+/// Laplace: t e^t = 3 cells^2 (paper eq. 6). Gauss: Newton on the logarithm. Both to rounding error, under 10 steps.
+[[nodiscard]] QUANT_INLINE double optimal_alpha(prior p, double cells) noexcept {
+    QUANT_EXPECTS(p != prior::automatic && cells > 0, "optimal_alpha: gauss or laplace, and more than 0 cells");
+    const double log_cells = std::log(cells);
+    if (p == prior::gauss) return detail::gauss_root(log_cells);
+    return detail::laplace_root(3.0 * cells * cells, std::log(3.0) + 2.0 * log_cells);
 }
 
 /// Expected squared error of clipping at alpha with `cells` cells on [-alpha, alpha], docs equation (2): linear density inside a
@@ -421,7 +433,8 @@ inline constexpr double ncnn_alpha_8bit = 3.92403714;
     if (d <= 1e-9 * deviation) return deviation;
     const double above = deviation - d;
     if (!(above > 1e-14 * deviation)) return 0;
-    return d / optimal_alpha(prior::laplace, std::sqrt(d / (3.0 * above)));
+    const double ratio = d / above;
+    return d / detail::laplace_root(ratio, std::log(ratio));
 }
 
 // ---- the authors' affine range ---------------------------------------------------------------------------------------

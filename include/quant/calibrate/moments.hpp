@@ -84,10 +84,10 @@ public:
         const auto n = static_cast<double>(state_.count);
         out.min = static_cast<double>(state_.min);
         out.max = static_cast<double>(state_.max);
-        out.mean = state_.sum.to_double() / n;
-        out.mean_square = state_.squares.to_double() / n;
-        out.mean_abs_deviation = state_.abs_deviation.to_double() / n;
-        out.variance = core_detail::scaled_variance(state_.count, state_.sum, state_.squares) / n / n;
+        out.mean = rounded_sum(state_.sum) / n;
+        out.mean_square = rounded_sum(state_.squares) / n;
+        out.mean_abs_deviation = rounded_sum(state_.abs_deviation) / n;
+        out.variance = scaled_variance(state_.count, state_.sum, state_.squares) / n / n;
         return out;
     }
 
@@ -99,6 +99,15 @@ public:
     [[nodiscard]] const moments_state& state() const noexcept { return state_; }
 
 protected:
+    void take(const simd::block_moments& tile) noexcept {
+        include_extremes(tile.count, tile.min, tile.max);
+        add_to(state_.sum, tile.sum);
+        add_to(state_.squares, tile.squares);
+        add_to(state_.abs_deviation, tile.abs_deviation);
+        state_.count += tile.count;
+        state_.non_finite += tile.non_finite;
+        state_.positive += tile.positive;
+    }
     void include_extremes(std::uint64_t count, float min, float max) noexcept {
         if (count == 0) return;
         state_.min = state_.count == 0 ? min : simd::smaller(state_.min, min);
@@ -124,16 +133,8 @@ public:
     template <class X>
         requires detail::real_viewable<X>
     void observe(const X& x) noexcept {
-        simd::for_each_tile(detail::view_const(x), [&](const float* p, std::size_t n) {
-            const simd::block_moments tile = simd::moments(p, n, state_.centre);
-            include_extremes(tile.count, tile.min, tile.max);
-            state_.sum.add(tile.sum);
-            state_.squares.add(tile.squares);
-            state_.abs_deviation.add(tile.abs_deviation);
-            state_.count += tile.count;
-            state_.non_finite += tile.non_finite;
-            state_.positive += tile.positive;
-        });
+        simd::for_each_tile(detail::view_const(x),
+                            [&](const float* p, std::size_t n) { take(simd::moments(p, n, state_.centre)); });
     }
 };
 

@@ -57,10 +57,10 @@ template <class Integer = std::int32_t> QUANT_INLINE constexpr Integer round_to_
 
 QUANT_INLINE constexpr bool is_legal_scale(float scale) noexcept { return scale >= min_scale && scale <= max_scale; }
 
-/// The double scale as a legal float scale; 0 stands for "counts as a zero range".
-QUANT_INLINE constexpr result<float> legal_scale(double scale) noexcept {
-    if (!(scale >= static_cast<double>(min_scale))) return 0.0f;
-    if (scale > static_cast<double>(max_scale)) return status{errc::scale_out_of_range, "range"};
+/// A scale, double or float, as a legal float scale; 0 stands for "counts as a zero range".
+template <class Real> QUANT_INLINE constexpr result<float> legal_scale(Real scale) noexcept {
+    if (!(scale >= static_cast<Real>(min_scale))) return 0.0f;
+    if (scale > static_cast<Real>(max_scale)) return status{errc::scale_out_of_range, "range"};
     return static_cast<float>(scale);
 }
 

@@ -257,6 +257,35 @@ inline block_moments moments_of(const float* p, std::size_t n, float centre) noe
     return out;
 }
 
+/// The same moments in one small loop, the lanes in memory: what a processor without SIMD runs. Elements that do not count would
+/// have added zeros, which change no lane.
+QUANT_OUTLINE block_moments plain_moments(const float* p, std::size_t n, float centre) noexcept {
+    constexpr std::size_t kinds = 3;
+    double lane[kinds][virtual_lanes]{};
+    extreme_lanes<scalar> extremes;
+    block_moments out;
+    for (std::size_t i = 0; i < n; ++i) {
+        const float x = p[i];
+        if (!finite(x)) continue;
+        ++out.count;
+        if (x > 0) ++out.positive;
+        extremes.low = smaller(extremes.low, x);
+        extremes.high = larger(extremes.high, x);
+        const auto v = static_cast<double>(x);
+        const double term[kinds]{v, v * v, magnitude(centre == 0 ? v : v - static_cast<double>(centre))};
+        for (std::size_t k = 0; k < kinds; ++k) lane[k][i % virtual_lanes] += term[k];
+    }
+    for (auto& lanes : lane)
+        for (std::size_t half = virtual_lanes / 2; half > 0; half /= 2)
+            for (std::size_t k = 0; k < half; ++k) lanes[k] += lanes[k + half];
+    out.sum = lane[0][0];
+    out.squares = lane[1][0];
+    out.abs_deviation = lane[2][0];
+    out.non_finite = static_cast<std::uint32_t>(n) - out.count;
+    if (out.count != 0) extremes.total(out.min, out.max);
+    return out;
+}
+
 /// The largest float <= x >= 0: floats above it are those above x.
 QUANT_INLINE float float_at_most(double x) noexcept {
     constexpr float largest = std::numeric_limits<float>::max();
@@ -446,8 +475,12 @@ template <class Arch = native> [[nodiscard]] inline block_extremes extremes(cons
 /// Moments of n floats about 0 and absolute deviations from `centre` (finite). Deterministic.
 template <class Arch = native>
 [[nodiscard]] inline block_moments moments(const float* p, std::size_t n, float centre = 0) noexcept {
+#if QUANT_HAS_XSIMD
     using A = reduction_arch_t<Arch>;
     return centre == 0 ? detail::moments_of<A, false>(p, n, centre) : detail::moments_of<A, true>(p, n, centre);
+#else
+    return detail::plain_moments(p, n, centre);
+#endif
 }
 
 /// Sum and number of the elements with |x| > alpha (side magnitude) or x > alpha (side positive), alpha >= 0: one step of the
