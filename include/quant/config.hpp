@@ -9,6 +9,7 @@
 //   QUANT_ASSERT_HANDLER   trap                   called with the text of a broken precondition; must not return
 //   QUANT_NO_HEAP          not defined            defined: the owning result and the calls that allocate are absent
 //   QUANT_BIT_EXACT        read only              1 where the library promises equal bytes, 0 under -ffast-math
+//   QUANT_MULTIARCH        not defined            set by the CMake function quant_add_multiarch, read by quant/dispatch.hpp
 //
 // Each macro must have the same value in all files of a program that exchange *computing* code; files that differ are still
 // safe to link, because QUANT_TARGET_TAG keeps their functions apart.
@@ -50,7 +51,8 @@
 #endif
 
 // ---- the target this file is compiled for ---------------------------------------------------------------------------------
-// QUANT_HAS_XSIMD says whether xsimd is included; the token names everything that changes generated code.
+// QUANT_HAS_XSIMD says whether xsimd is included; the token QUANT_TARGET_TAG names everything that changes generated code,
+// and the patch level, since two of them may stand in one program.
 #if QUANT_SIMD == 0
 #define QUANT_HAS_XSIMD 0
 #elif defined(__SSE2__) || defined(_M_X64) || defined(__ARM_NEON) || defined(__aarch64__) ||                           \
@@ -83,11 +85,13 @@
 #elif defined(__SSE2__) || defined(_M_X64)
 #define QUANT_DETAIL_ISA sse2
 #elif defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0
-#define QUANT_DETAIL_ISA sve
+#define QUANT_DETAIL_ISA QUANT_DETAIL_CONCAT4(sve, __ARM_FEATURE_SVE_BITS, , )
 #elif defined(__aarch64__)
 #define QUANT_DETAIL_ISA neon64
 #elif defined(__ARM_NEON)
 #define QUANT_DETAIL_ISA neon
+#elif defined(__riscv_v_fixed_vlen)
+#define QUANT_DETAIL_ISA QUANT_DETAIL_CONCAT4(rvv, __riscv_v_fixed_vlen, , )
 #elif defined(__riscv_vector)
 #define QUANT_DETAIL_ISA rvv
 #elif defined(__wasm_simd128__)
@@ -100,11 +104,54 @@
 #else
 #define QUANT_DETAIL_FMA nofma
 #endif
-#define QUANT_DETAIL_CONCAT5_(a, b, c, d, e) a##_##b##_s##c##_a##d##_e##e
-#define QUANT_DETAIL_CONCAT5(a, b, c, d, e) QUANT_DETAIL_CONCAT5_(a, b, c, d, e)
+// QUANT_DETAIL_IS(flag): 1 where the compiler defines the flag as 1, else 0, as a token; four of them make a digit of a name.
+#define QUANT_DETAIL_PLACE_1 0,
+#define QUANT_DETAIL_SECOND(first, second, ...) second
+#define QUANT_DETAIL_IS_3(place) QUANT_DETAIL_SECOND(place 1, 0, 0)
+#define QUANT_DETAIL_IS_2(flag) QUANT_DETAIL_IS_3(QUANT_DETAIL_PLACE_##flag)
+#define QUANT_DETAIL_IS(flag) QUANT_DETAIL_IS_2(flag)
+#define QUANT_DETAIL_HEX_0000 0
+#define QUANT_DETAIL_HEX_0001 1
+#define QUANT_DETAIL_HEX_0010 2
+#define QUANT_DETAIL_HEX_0011 3
+#define QUANT_DETAIL_HEX_0100 4
+#define QUANT_DETAIL_HEX_0101 5
+#define QUANT_DETAIL_HEX_0110 6
+#define QUANT_DETAIL_HEX_0111 7
+#define QUANT_DETAIL_HEX_1000 8
+#define QUANT_DETAIL_HEX_1001 9
+#define QUANT_DETAIL_HEX_1010 a
+#define QUANT_DETAIL_HEX_1011 b
+#define QUANT_DETAIL_HEX_1100 c
+#define QUANT_DETAIL_HEX_1101 d
+#define QUANT_DETAIL_HEX_1110 e
+#define QUANT_DETAIL_HEX_1111 f
+#define QUANT_DETAIL_DIGIT_(a, b, c, d) QUANT_DETAIL_HEX_##a##b##c##d
+#define QUANT_DETAIL_DIGIT(a, b, c, d) QUANT_DETAIL_DIGIT_(a, b, c, d)
+#define QUANT_DETAIL_FLAGS(a, b, c, d)                                                                                 \
+    QUANT_DETAIL_DIGIT(QUANT_DETAIL_IS(a), QUANT_DETAIL_IS(b), QUANT_DETAIL_IS(c), QUANT_DETAIL_IS(d))
+#define QUANT_DETAIL_CONCAT4_(a, b, c, d) a##b##c##d
+#define QUANT_DETAIL_CONCAT4(a, b, c, d) QUANT_DETAIL_CONCAT4_(a, b, c, d)
+// Instructions that compilers use by themselves and that QUANT_DETAIL_ISA does not spell.
+#if defined(__aarch64__) || defined(__ARM_NEON)
+#define QUANT_DETAIL_MORE                                                                                              \
+    QUANT_DETAIL_FLAGS(__ARM_FEATURE_DOTPROD, __ARM_FEATURE_MATMUL_INT8, __ARM_FEATURE_FP16_VECTOR_ARITHMETIC,         \
+                       __ARM_FEATURE_ATOMICS)
+#else
+#define QUANT_DETAIL_MORE                                                                                              \
+    QUANT_DETAIL_CONCAT4(QUANT_DETAIL_FLAGS(__POPCNT__, __LZCNT__, __BMI__, __BMI2__),                                 \
+                         QUANT_DETAIL_FLAGS(__MOVBE__, __F16C__, __AVXVNNI__, __AVX512DQ__),                           \
+                         QUANT_DETAIL_FLAGS(__AVX512VL__, __AVX512VBMI__, __AVX512VBMI2__, __AVX512BITALG__),          \
+                         QUANT_DETAIL_FLAGS(__AVX512VPOPCNTDQ__, __AVX512FP16__, __GFNI__, __APX_F__))
+#endif
+#define QUANT_DETAIL_TAG_(isa, fma, more, simd, level, exact, patch)                                                   \
+    isa##_##fma##_x##more##_s##simd##_a##level##_e##exact##_p##patch
+#define QUANT_DETAIL_TAG(isa, fma, more, simd, level, exact, patch)                                                    \
+    QUANT_DETAIL_TAG_(isa, fma, more, simd, level, exact, patch)
 #ifndef QUANT_TARGET_TAG
 #define QUANT_TARGET_TAG                                                                                               \
-    QUANT_DETAIL_CONCAT5(QUANT_DETAIL_ISA, QUANT_DETAIL_FMA, QUANT_HAS_XSIMD, QUANT_ASSERT_LEVEL, QUANT_BIT_EXACT)
+    QUANT_DETAIL_TAG(QUANT_DETAIL_ISA, QUANT_DETAIL_FMA, QUANT_DETAIL_MORE, QUANT_HAS_XSIMD, QUANT_ASSERT_LEVEL,       \
+                     QUANT_BIT_EXACT, QUANT_VERSION_PATCH)
 #endif
 
 // Types that may cross files built with different flags: plain data, always-inline members.

@@ -22,6 +22,7 @@
 #include <limits>
 #include <new>
 #include <quant/calibrate/heap.hpp>
+#include <quant/core/convert.hpp>
 #include <quant/core/status.hpp>
 #include <span>
 #include <type_traits>
@@ -524,7 +525,7 @@ struct cell_table {
             const std::uint64_t coarse = most / (fit - 1) + 1;
             unit = (coarse + natural - 1) / natural * natural;
         }
-        cells = static_cast<std::size_t>(most / unit) + 1;
+        cells = core_detail::convert<std::size_t>(most / unit) + 1;
         best = memory.take<std::int64_t>(cells);
         other_ = memory.take<std::int64_t>(cells);
         if (choices) from = memory.take<std::uint8_t>(active * cells);
@@ -597,7 +598,7 @@ struct cell_table {
             if (own.count < 2) continue;
             taken -= cells;
             choice[row] = taken[at];
-            at -= static_cast<std::size_t>(cells_of(kept, row, choice[row], own.low));
+            at -= core_detail::convert<std::size_t>(cells_of(kept, row, choice[row], own.low));
         }
     }
 

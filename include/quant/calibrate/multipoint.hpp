@@ -357,7 +357,7 @@ multipoint_layer_of(std::span<const float> weights, std::size_t depth, std::span
             } else {
                 errors[c * most + n] = errors[c * most + n - 1];
             }
-            cost[c * most + n] = (n + 1) * (static_cast<std::uint64_t>(depth) * bits + 32);
+            cost[c * most + n] = (n + 1) * (std::uint64_t{depth} * bits + 32);
         }
     }
     return {};

@@ -27,7 +27,7 @@ struct bfloat16 {
 }
 /// Exact, subnormals included; integer arithmetic only, so that no rounding or flushing mode matters.
 [[nodiscard]] QUANT_INLINE constexpr float to_float(float16 value) noexcept {
-    const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
+    const std::uint32_t sign = (value.bits & 0x8000u) << 16;
     const std::uint32_t exponent = (value.bits >> 10) & 0x1Fu;
     std::uint32_t mantissa = value.bits & 0x3FFu;
     if (exponent == 0x1F) return std::bit_cast<float>(sign | 0x7F800000u | (mantissa << 13));

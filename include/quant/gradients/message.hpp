@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <quant/core/convert.hpp>
 #include <quant/core/half.hpp>
 #include <quant/core/random.hpp>
 #include <quant/core/status.hpp>
@@ -152,9 +153,9 @@ namespace detail {
                                                       : std::numeric_limits<std::size_t>::max();
     const std::uint64_t whole = h.elements / h.bucket, rest = h.elements % h.bucket;
     const std::uint64_t table = table_bytes(h), each = table + code_bytes(h.bucket, h);
-    const std::uint64_t last = rest != 0 ? table + code_bytes(static_cast<std::size_t>(rest), h) : 0;
+    const std::uint64_t last = rest != 0 ? table + code_bytes(core_detail::convert<std::size_t>(rest), h) : 0;
     if (whole > (most - header_size - last) / each) return std::numeric_limits<std::size_t>::max();
-    return static_cast<std::size_t>(header_size + whole * each + last);
+    return core_detail::convert<std::size_t>(header_size + whole * each + last);
 }
 
 template <std::unsigned_integral T> [[nodiscard]] QUANT_INLINE T get(const std::uint8_t* p) noexcept {

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <quant/core/bit_planes.hpp>
 #include <quant/core/code_format.hpp>
+#include <quant/core/convert.hpp>
 #include <quant/core/granularity.hpp>
 #include <quant/core/params.hpp>
 #include <quant/core/tensor_view.hpp>
@@ -166,8 +167,8 @@ template <class Codes> [[nodiscard]] inline plane_set choose_planes(Codes&& code
         for (unsigned e = 0; e < 8; ++e)
             if (used.positive >> e & 1) twos.add({static_cast<std::uint8_t>(e), false});
     } else {
-        const auto sign =
-            static_cast<unsigned>(std::bit_width(used.below_sign)); // from here up all bits of a code are equal
+        const auto sign = core_detail::convert<unsigned>(
+            std::bit_width(used.below_sign)); // from here up all bits of a code are equal
         for (unsigned e = 0; e < sign; ++e)
             if (used.raw >> e & 1) twos.add({static_cast<std::uint8_t>(e), false});
         twos.add({static_cast<std::uint8_t>(sign), true});
@@ -288,13 +289,13 @@ template <class Code> struct pruning_slice {
     unsigned most_up, most_down, up, down;
     explicit pruning_slice(code_format format) noexcept {
         const auto high = static_cast<unsigned>(format.qmax()), low = static_cast<unsigned>(-format.qmin());
-        const auto k = static_cast<unsigned>(std::bit_width(high));
+        const auto k = core_detail::convert<unsigned>(std::bit_width(high));
         up = pruning_part(0, k < widest ? k : widest);
         most_up = high;
         const bool narrow = low < 128 && !std::has_single_bit(low);
         most_down = low < 128 ? low : 128;
-        down = narrow ? pruning_part(2, static_cast<unsigned>(std::bit_width(low)))
-                      : pruning_part(1, static_cast<unsigned>(std::bit_width(most_down)) - 1);
+        down = narrow ? pruning_part(2, core_detail::convert<unsigned>(std::bit_width(low)))
+                      : pruning_part(1, core_detail::convert<unsigned>(std::bit_width(most_down)) - 1);
     }
     /// Codes beyond their format, which nothing else here forbids, are taken for those of the element type.
     [[nodiscard]] unsigned entry(int q) const noexcept {

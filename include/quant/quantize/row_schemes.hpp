@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <quant/calibrate/heap.hpp>
 #include <quant/core/code_format.hpp>
+#include <quant/core/convert.hpp>
 #include <quant/core/params.hpp>
 #include <quant/core/status.hpp>
 #include <quant/core/tensor_view.hpp>
@@ -192,7 +193,7 @@ template <viewable W, destination Codes>
     std::uint64_t rest[3] = {};
     for (int k = 0; k < 3; ++k) { // sum < 2^34 and rows < 2^32 would overflow: whole rows and the rest apart
         const std::uint64_t whole = rows / sum, less = rows % sum, product = less * part[k];
-        count[k] = static_cast<std::size_t>(whole * part[k] + product / sum);
+        count[k] = core_detail::convert<std::size_t>(whole * part[k] + product / sum);
         rest[k] = product % sum;
         given += count[k];
     }
