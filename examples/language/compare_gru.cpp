@@ -211,6 +211,7 @@ private:
             }
         }
         std::vector<double> loss;
+        loss.reserve(a.size());
         for (const double s : a) loss.push_back(-std::log(std::max(s, 1e-30)));
         return q.allocate(loss, average, "budget");
     }
