@@ -75,18 +75,30 @@ template <class Change> double mean_difference(double x, const cpq::grid& g, std
 
 TEST_CASE("published values of a grid of 3 bits, forward and backward") {
     const cpq::grid g{.alpha = .25, .sigma = .1, .bits = 3};
-    const double table[][8] = {// x, k, pi, d pi / dx, d pi / d sigma, dL/dx, dL/d alpha, dL/d sigma
-                               {.40, 2, .47086726, 1.652973, -2.3862394, .8264865, 1.1548695, -1.1931197},
-                               {-.13, -1, .433329369, -1.7705924, -1.8971144, .44264809, -.95953444, .4742786},
-                               {.90, 3, .862760602, .51840378, -3.3544238, .38880283, 2.6066369, -2.5158178},
-                               {.02, 0, .550951416, -.38103661, -4.2337114, 0, 0, 0},
-                               {.30, 1, .532826193, -.90372283, -3.7560316, -.22593071, 1.64672, -.9390079}};
+    const double table[][9] = {
+        // x, k, pi, d pi / dx, d pi / d sigma, dL/dx, dL/d alpha, dL/d sigma, d pi / d alpha
+        {.40, 2, .47086726, 1.652973, -2.3862394, .8264865, 1.1548695, -1.1931197, -1.690261},
+        {-.13, -1, .433329369, -1.7705924, -1.8971144, .44264809, -.95953444, .4742786, -.16186226},
+        {.90, 3, .862760602, .51840378, -3.3544238, .38880283, 2.6066369, -2.5158178, -.52448407},
+        {.02, 0, .550951416, -.38103661, -4.2337114, 0, 0, 0, 1.7239675},
+        {.30, 1, .532826193, -.90372283, -3.7560316, -.22593071, 1.64672, -.9390079, 2.58688}};
     for (const auto& row : table) {
         std::vector<double> x{row[0]}, one{1}, dx(1);
         std::vector<std::int8_t> k(1);
         REQUIRE(cpq::points(x, k, g));
         CHECK(k[0] == row[1]);
         CHECK(std::abs(probabilities(row[0], g)[static_cast<std::size_t>(k[0] + 3)] - row[2]) < 1e-8);
+        const auto slope = [&](double by_x, double by_alpha, double by_sigma) {
+            const double h = 1e-6;
+            cpq::grid up = g, down = g;
+            up.alpha += h * by_alpha, up.sigma += h * by_sigma;
+            down.alpha -= h * by_alpha, down.sigma -= h * by_sigma;
+            const auto at = static_cast<std::size_t>(k[0] + 3);
+            return (probabilities(row[0] + h * by_x, up)[at] - probabilities(row[0] - h * by_x, down)[at]) / (2 * h);
+        };
+        CHECK(std::abs(slope(1, 0, 0) - row[3]) < 1e-6);
+        CHECK(std::abs(slope(0, 1, 0) - row[8]) < 1e-6);
+        CHECK(std::abs(slope(0, 0, 1) - row[4]) < 1e-6);
         const auto d = cpq::backward(x, one, dx, g, surrogate::mode);
         REQUIRE(d);
         CHECK(std::abs(dx[0] - row[5]) < 1e-7);

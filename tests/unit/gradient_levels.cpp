@@ -221,10 +221,14 @@ TEST_CASE("levels by selection are as good as those of the sorted bucket") {
     for (std::uint64_t number = 0; number < 40; ++number) {
         const floats v = bucket(number < 35 ? 300 + 7 * number : 2048, number);
         CAPTURE(number);
-        for (const std::size_t n : {3u, 5u, 9u}) {
-            floats selected(n), halved(n);
-            REQUIRE(gradients::detail::orq_by_selection(v, selected));
+        for (const std::size_t n : {3u, 5u, 9u, 17u}) {
+            floats selected(n), parted(n), halved(n);
             auto w = room(v.size(), n);
+            REQUIRE(gradients::detail::orq_by_parting(v, parted, w));
+            if (n < 17)
+                REQUIRE(gradients::detail::orq_by_selection(v, selected));
+            else
+                selected = parted;
             std::span<std::byte> rest(w);
             gradients::detail::ordered_bucket sorted;
             REQUIRE(gradients::detail::order_bucket(v, rest, sorted));
@@ -234,9 +238,22 @@ TEST_CASE("levels by selection are as good as those of the sorted bucket") {
                 for (std::size_t k = step; k < n; k += 2 * step)
                     halved[k] = sorted.best_between(halved[k - step], halved[k + step], halved[k - step]);
             if (n < 9) CHECK(orq(v, n) == selected);
-            if (selected != halved) CHECK(error(v, selected) == Catch::Approx(error(v, halved)).epsilon(1e-9)); // a tie
+            for (const floats& found : {selected, parted})
+                if (found != halved) CHECK(error(v, found) == Catch::Approx(error(v, halved)).epsilon(1e-9)); // a tie
         }
     }
+    floats few{3, -1, -0.0f, 3, 2, 0, -7};
+    gradients::detail::sort_sixteen(few.data(), few.size());
+    CHECK(few == floats{-7, -1, 0, 0, 2, 3, 3});
+    const floats one_large = [] {
+        floats v(1000, 1.5f);
+        v[17] = -1e30f;
+        v[500] = 1e30f;
+        return v;
+    }();
+    CHECK(orq(one_large, 9) ==
+          floats{-1e30f, -1e30f, -1e30f, -1e30f, 1.5f, 1.5f, 1.5f, 1.5f, 1e30f}); // nothing lies between
+    CHECK(orq(floats(1000, 2), 9) == floats(9, 2));
 }
 
 TEST_CASE("the cost between two elements satisfies the quadrangle inequality") {

@@ -169,15 +169,24 @@ TEMPLATE_LIST_TEST_CASE("sums, signs and look-ups are those of the scalar defini
             const auto between = simd::sum_between<TestType>(p, n, -0.5f, 0.75f);
             double inside = 0;
             std::size_t many = 0, larger = 0;
-            floats chosen, copied(n + 1, 4);
+            floats chosen, beyond, sizes, copied(n + simd::virtual_lanes, 4), other = copied;
             for (std::size_t i = 0; i < n; ++i) {
                 larger += p[i] > 0.75f;
+                (p[i] <= 0.25f ? sizes : beyond).push_back(p[i]);
                 if (!(p[i] > -0.5f && p[i] <= 0.75f)) continue;
                 inside += wide(p[i]);
                 ++many;
                 chosen.push_back(p[i]);
             }
-            const std::size_t copies = simd::copy_between<TestType>(p, n, -0.5f, 0.75f, copied.data());
+            simd::part_at<TestType>(p, n, 0.25f, copied.data(), other.data());
+            REQUIRE((std::equal(sizes.begin(), sizes.end(), copied.begin()) &&
+                     std::equal(beyond.begin(), beyond.end(), other.begin())));
+            sizes.clear();
+            for (std::size_t i = 0; i < n; ++i)
+                if (std::abs(p[i]) > 0.25f && std::abs(p[i]) <= 1) sizes.push_back(std::abs(p[i]));
+            other.resize(simd::copy_between<true, TestType>(p, n, 0.25f, 1, other.data()));
+            REQUIRE(other == sizes);
+            const std::size_t copies = simd::copy_between<false, TestType>(p, n, -0.5f, 0.75f, copied.data());
             copied.resize(copies);
             REQUIRE((between.count == many && std::abs(between.sum - inside) <= 1e-9 && copied == chosen &&
                      simd::count_above<TestType>(p, n, 0.75f) == larger));
@@ -399,6 +408,7 @@ TEST_CASE("sizes are the bits per element of the specification") {
     CHECK(bits(scheme::bingrad_b, 2, 512) == 1.125);
     CHECK(bits(scheme::bingrad_b, 2, 2048) == 1.03125);
     CHECK(bits(scheme::terngrad, 3, 512) == 2.0625);
+    CHECK(bits(scheme::terngrad, 3, 2048) == 2.015625);
     CHECK(bits(scheme::orq, 3, 512) == 2.1875);
     CHECK(bits(scheme::orq, 3, 2048) == 2.046875);
     CHECK(bits(scheme::orq, 5, 512) == 3.3125);

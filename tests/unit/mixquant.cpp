@@ -144,6 +144,11 @@ TEST_CASE("MixQuant's widths") {
             CHECK(width(one, m) == width(two, m));
             CHECK(width(one, m) == width(small, m));
         }
+        std::vector<float> even;
+        for (int i = -3000; i <= 3000; ++i) even.push_back(static_cast<float>(i) / 3000);
+        const std::vector<double> of_even = errors_of(even);
+        const double ratios[] = {7225, 1327, 289, 67.7, 16.4, 4.03}; // 2 to 7 bits
+        for (std::size_t k = 0; k < 6; ++k) CHECK(std::abs(of_even[k] / of_even[6] / ratios[k] - 1) < 0.03);
         const std::vector<double> errors = errors_of(one); // ((2^8 - 1) / (2^b - 1))^2, from E = s^2 / 12
         for (std::size_t k = 2; k < 6; ++k) {
             const double steps = 255.0 / ((1 << all_bits[k]) - 1);

@@ -124,6 +124,7 @@ TEST_CASE("the fit of six weights by hand") {
     CHECK(std::abs(seven.step - 0.1315) < 1e-12);
     CHECK(std::abs(seven.error - 0.00652) < 1e-12);
     CHECK(std::abs(nearest_error(w, 1, 0.9) - 0.3999) < 1e-12); // what rounding at the largest magnitude leaves
+    CHECK(std::abs(nearest_error(w, 3, 0.9 / 3) - 0.0339) < 1e-12);
     CHECK(std::abs(nearest_error(w, 7, 0.9 / 7) - 0.00720612) < 1e-8);
 }
 

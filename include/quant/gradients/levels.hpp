@@ -94,6 +94,23 @@ template <class T> inline void sort_few(T* p, std::size_t n) noexcept {
     }
 }
 
+/// The most elements that sort_sixteen sorts.
+inline constexpr std::size_t sixteen = 16;
+/// Ascending, by counting for each how many come before it: no branch depends on the data, of which half would be foretold wrongly.
+inline void sort_sixteen(float* p, std::size_t n) noexcept {
+    std::uint32_t key[sixteen], rank[sixteen];
+    for (std::size_t i = 0; i < sixteen; ++i) key[i] = i < n ? order_key(p[i]) : 0xFFFFFFFFu;
+    for (std::size_t i = 0; i < sixteen; ++i) {
+        std::uint32_t before = 0;
+        for (std::size_t k = 0; k < sixteen; ++k) {
+            const std::uint32_t below = key[k] < key[i] ? 1u : 0u, equal = key[k] == key[i] ? 1u : 0u;
+            before += below | (equal & (k < i ? 1u : 0u));
+        }
+        rank[i] = before;
+    }
+    for (std::size_t i = 0; i < n; ++i) p[rank[i]] = from_key(key[i]);
+}
+
 /// Ascending, by bytes from the lowest on; bytes that all keys share are passed over. The result is in a or in b.
 [[nodiscard]] inline std::uint32_t* sort_keys(std::uint32_t* a, std::uint32_t* b, std::size_t n) noexcept {
     constexpr std::size_t few = 48;
@@ -206,35 +223,62 @@ struct cut {
 /// The element that `above` or fewer elements exceed, and the smallest such: lo.above > above >= hi.above. By false position on the counts,
 /// which a register takes many of at once.
 [[nodiscard]] inline float select_element(std::span<const float> v, std::size_t above, cut lo, cut hi) noexcept {
-    constexpr std::size_t few = 16;
-    for (unsigned pass = 0; lo.above - hi.above > few; ++pass) {
-        const double part = (static_cast<double>(lo.above - above) - 0.5) / static_cast<double>(lo.above - hi.above);
-        const double across = static_cast<double>(hi.at) - static_cast<double>(lo.at);
+    constexpr std::size_t few = sixteen;
+    double over = static_cast<double>(lo.above - above) - 0.5, under = static_cast<double>(above - hi.above) + 0.5;
+    for (int same = 0; lo.above - hi.above > few;) {
+        const double part = over / (over + under), across = static_cast<double>(hi.at) - static_cast<double>(lo.at);
         auto next = static_cast<float>(static_cast<double>(lo.at) + simd::rounded_product(part, across));
-        if (!(lo.at < next && next < hi.at) || pass % 3 == 2) next = lo.at + (hi.at - lo.at) / 2;
+        if (!(lo.at < next && next < hi.at) || same > 2 || same < -2) next = lo.at + (hi.at - lo.at) / 2;
         if (!(lo.at < next && next < hi.at)) return hi.at; // all that is left is equal
         const std::size_t found = simd::count_above(v.data(), v.size(), next);
-        (found > above ? lo : hi) = {next, found};
+        if (found > above) {
+            lo = {next, found};
+            over = static_cast<double>(found - above) - 0.5;
+            same = same < 0 ? 1 : same + 1;
+            if (same > 1) under /= 2; // an end that stays for long
+        } else {
+            hi = {next, found};
+            under = static_cast<double>(above - found) + 0.5;
+            same = same > 0 ? -1 : same - 1;
+            if (same < -1) over /= 2;
+        }
     }
-    float left[few];
-    const std::size_t count = simd::copy_between(v.data(), v.size(), lo.at, hi.at, left);
-    sort_few(left, count);
+    float left[few + simd::virtual_lanes];
+    const std::size_t count = simd::copy_between<false>(v.data(), v.size(), lo.at, hi.at, left);
+    sort_sixteen(left, count);
     return left[count - 1 - (above - hi.above)] + 0.0f;
+}
+
+/// Formula (G2) without sorting, from the sum of the elements between lo and hi, which v holds, maybe among others. lo.at < hi.at.
+[[nodiscard]] inline float level_between(std::span<const float> v, const cut& lo, const cut& hi, double sum) noexcept {
+    const std::size_t n = v.size(), up_to = n - hi.above, below = n - lo.above;
+    const double shift = simd::rounded_product(static_cast<double>(up_to - below), static_cast<double>(lo.at));
+    const double parts = (sum - shift) / (static_cast<double>(hi.at) - static_cast<double>(lo.at));
+    double rank = std::ceil(static_cast<double>(up_to - 1) - parts);
+    if (rank < static_cast<double>(below)) return lo.at; // everything between lies on hi
+    if (rank > static_cast<double>(up_to - 1)) rank = static_cast<double>(up_to - 1);
+    return select_element(v, n - 1 - static_cast<std::size_t>(rank), lo, hi);
+}
+
+/// The ends of the levels. Errors: those of orq_levels.
+[[nodiscard]] inline status find_ends(std::span<const float> v, std::span<float> levels) noexcept {
+    if (const status s = check_bucket(v); !s) return s;
+    const simd::block_extremes range = simd::extremes(v.data(), v.size());
+    if (range.non_finite != 0 || !(range.min >= -largest_level && range.max <= largest_level))
+        return {errc::non_finite, "v"};
+    levels.front() = range.min;
+    levels.back() = range.max;
+    return {};
 }
 
 /// ORQ without sorting: for a few levels. Its sums are of the elements in their order, so that a tie, where two levels are equally good, may
 /// be broken otherwise than after sorting.
 [[nodiscard]] inline status orq_by_selection(std::span<const float> v, std::span<float> levels) noexcept {
-    if (const status s = check_bucket(v); !s) return s;
+    if (const status s = find_ends(v, levels); !s) return s;
     const std::size_t n = v.size(), count = levels.size();
-    const simd::block_extremes range = simd::extremes(v.data(), n);
-    if (range.non_finite != 0 || !(range.min >= -largest_level && range.max <= largest_level))
-        return {errc::non_finite, "v"};
     constexpr std::size_t most = 9;
     std::size_t above[most]{}; // elements above each level
-    levels[0] = range.min;
-    above[0] = simd::count_above(v.data(), n, range.min);
-    levels[count - 1] = range.max;
+    above[0] = simd::count_above(v.data(), n, levels[0]);
     above[count - 1] = 0;
     for (std::size_t step = (count - 1) / 2; step > 0; step /= 2)
         for (std::size_t k = step; k < count; k += 2 * step) {
@@ -242,16 +286,46 @@ struct cut {
             levels[k] = lo.at;
             above[k] = lo.above;
             if (!(lo.at < hi.at)) continue;
-            const simd::between_sum inside = simd::sum_between(v.data(), n, lo.at, hi.at);
-            const double shift = simd::rounded_product(static_cast<double>(inside.count), static_cast<double>(lo.at));
-            const double parts = (inside.sum - shift) / (static_cast<double>(hi.at) - static_cast<double>(lo.at));
-            const std::size_t up_to = n - hi.above, below = n - lo.above;
-            double rank = std::ceil(static_cast<double>(up_to - 1) - parts);
-            if (rank < static_cast<double>(below)) continue; // everything between lies on hi
-            if (rank > static_cast<double>(up_to - 1)) rank = static_cast<double>(up_to - 1);
-            levels[k] = select_element(v, n - 1 - static_cast<std::size_t>(rank), lo, hi);
+            levels[k] = level_between(v, lo, hi, simd::sum_between(v.data(), n, lo.at, hi.at).sum);
             above[k] = simd::count_above(v.data(), n, levels[k]);
         }
+    return {};
+}
+
+/// The most levels of orq_by_parting.
+inline constexpr std::size_t most_parted_levels = 17;
+/// The same for more levels: the elements are parted at every level that is found, so that each interval looks at its own alone.
+[[nodiscard]] inline status orq_by_parting(std::span<const float> v, std::span<float> levels,
+                                           std::span<std::byte> workspace) noexcept {
+    if (const status s = find_ends(v, levels); !s) return s;
+    const std::size_t count = levels.size();
+    constexpr std::size_t most = most_parted_levels - 1, slack = simd::virtual_lanes;
+    auto here = take<float>(workspace, v.size() + most * slack), there = take<float>(workspace, here.size());
+    if (here.empty() || there.empty()) return {errc::buffer_too_small, "workspace"};
+    std::span<float> part[most]; // the elements of every interval, without its lower end
+    part[0] = here.first(simd::copy_between<false>(v.data(), v.size(), levels.front(), levels.back(), here.data()));
+    for (std::size_t step = (count - 1) / 2, parts = 1; step > 0; step /= 2, parts *= 2) {
+        std::span<float> parted[most];
+        std::size_t at = 0;
+        for (std::size_t j = 0; j < parts; ++j) {
+            const std::size_t k = step + 2 * step * j, n = part[j].size();
+            const cut lo{levels[k - step], n}, hi{levels[k + step], 0};
+            levels[k] = lo.at;
+            if (lo.at < hi.at)
+                levels[k] = level_between(part[j], lo, hi, simd::sum_of<simd::detail::term::value>(part[j].data(), n));
+            if (step == 1) continue;
+            const std::size_t above = simd::count_above(part[j].data(), n, levels[k]), from = at + (n - above) + slack;
+            simd::part_at(part[j].data(), n, levels[k], there.data() + at, there.data() + from);
+            parted[2 * j] = there.subspan(at, n - above);
+            parted[2 * j + 1] = there.subspan(from, above);
+            at = from + above + slack;
+        }
+        if (step == 1) break;
+        for (std::size_t j = 0; j < 2 * parts; ++j) part[j] = parted[j];
+        const auto other = here;
+        here = there;
+        there = other;
+    }
     return {};
 }
 
@@ -267,13 +341,16 @@ struct cut {
 /// workspace  levels_workspace_size(d, levels)
 /// 3 levels are the best of all unbiased ones; 5 and more need not be better than equidistant ones.
 /// Errors: those of uniform_levels, buffer_too_small "workspace" (which is not used for 3 and 5 levels of 256 and more elements).
-/// Complexity: a radix sort and 2^K searches, or a few counting passes for each level.
+/// Complexity: a few counting passes over the elements of each interval, or a radix sort and 2^K searches.
 [[nodiscard]] inline status orq_levels(std::span<const float> v, std::span<float> levels,
                                        std::span<std::byte> workspace) noexcept {
     const std::size_t count = levels.size();
     if (count < 3 || count > most_levels || !std::has_single_bit(count - 1)) return {errc::invalid_argument, "levels"};
-    constexpr std::size_t few_levels = 5, many_elements = 256;
+    // Where selecting takes less time than sorting.
+    constexpr std::size_t few_levels = 5, many_elements = 256, elements_of_level = 48;
     if (count <= few_levels && v.size() >= many_elements) return detail::orq_by_selection(v, levels);
+    if (count <= detail::most_parted_levels && v.size() >= elements_of_level * count)
+        return detail::orq_by_parting(v, levels, workspace);
     detail::ordered_bucket bucket;
     if (const status s = detail::order_bucket(v, workspace, bucket); !s) return s;
     levels[0] = bucket.value.front();
@@ -416,7 +493,7 @@ inline status uniform_levels(std::span<const float> v, std::span<float> levels) 
     if (!(largest > 0)) return 0.0f;
     // F(b) = d b - T(b), T(b) the sum of the magnitudes beyond b, grows with b: its zero is enclosed by the rule of false position until few
     // elements are left between the ends.
-    constexpr std::size_t few = 12;
+    constexpr std::size_t few = detail::sixteen;
     struct end {
         float b;
         double beyond;     // T(b)
@@ -449,13 +526,12 @@ inline status uniform_levels(std::span<const float> v, std::span<float> levels) 
     double sum = hi.beyond;
     float above = std::numeric_limits<float>::infinity();
     if (lo.count - hi.count <= few) {
-        simd::element_window left;
-        (void)simd::tail_and_window(v.data(), v.size(), static_cast<double>(lo.b), static_cast<double>(hi.b),
-                                    simd::tail_side::magnitude, left);
-        detail::sort_few(left.value, left.count);
-        for (std::size_t k = left.count; k > 0; --k) {
-            if (static_cast<double>(left.value[k - 1]) < sum / d) break;
-            above = left.value[k - 1];
+        float left[few + simd::virtual_lanes];
+        const std::size_t count = simd::copy_between<true>(v.data(), v.size(), lo.b, hi.b, left);
+        detail::sort_sixteen(left, count);
+        for (std::size_t k = count; k > 0; --k) {
+            if (static_cast<double>(left[k - 1]) < sum / d) break;
+            above = left[k - 1];
             sum += static_cast<double>(above);
         }
     } else if (!(static_cast<double>(hi.b) < sum / d)) {

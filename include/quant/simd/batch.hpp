@@ -3,6 +3,7 @@
 // One name per vector operation for batches and for single values, and float to double widening, which xsimd lacks. With it
 // a reduction is written once and instantiated for every architecture, the scalar one included. Layer 2 (simd).
 
+#include <array>
 #include <bit>
 #include <concepts>
 #include <cstddef>
@@ -233,16 +234,31 @@ template <class T, class Arch> QUANT_INLINE xsimd::batch<T, Arch> held(xsimd::ba
 #endif
     return x;
 }
+/// Widths as constants: of a loop over them g++ makes branches that cost more than the sums of a small block.
+template <std::size_t Width, class T, class F> QUANT_INLINE void fold_halves(T* lane, F& f) noexcept {
+    for (std::size_t i = 0; i < Width; ++i) lane[i] = f(lane[i], lane[i + Width]);
+    if constexpr (Width > 1) fold_halves<Width / 2>(lane, f);
+}
 template <class T, class Arch, class F> QUANT_INLINE T folded_lanes(const xsimd::batch<T, Arch>& x, F&& f) noexcept {
-    T lane[xsimd::batch<T, Arch>::size];
+    constexpr std::size_t lanes = xsimd::batch<T, Arch>::size;
+    T lane[lanes];
     x.store_unaligned(lane);
-    for (std::size_t width = xsimd::batch<T, Arch>::size / 2; width > 0; width /= 2)
-        for (std::size_t i = 0; i < width; ++i) lane[i] = f(lane[i], lane[i + width]);
+    fold_halves<lanes / 2>(lane, f);
     return lane[0];
 }
 template <class T, class Arch> QUANT_INLINE bool any_true(const xsimd::batch_bool<T, Arch>& condition) noexcept {
     return xsimd::any(condition);
 }
+#if defined(__AVX2__)
+/// Which bits of a byte are set, from the lowest on, a byte each.
+inline constexpr auto places_of_bits = [] {
+    std::array<std::uint64_t, 256> places{};
+    for (unsigned bits = 0; bits < 256; ++bits)
+        for (unsigned i = 0, count = 0; i < 8; ++i)
+            if ((bits >> i & 1u) != 0) places[bits] |= std::uint64_t{i} << (8 * count++);
+    return places;
+}();
+#endif
 template <class Arch>
 inline std::size_t put_where_generic(float* to, const xsimd::batch<float, Arch>& x,
                                      const xsimd::batch_bool<float, Arch>& condition) noexcept {
@@ -265,6 +281,14 @@ QUANT_INLINE std::size_t put_where(float* to, const xsimd::batch<float, Arch>& x
     if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
         _mm512_storeu_ps(to, _mm512_maskz_compress_ps(condition.data, x)); // storing compressed is slow on some
         return static_cast<std::size_t>(std::popcount(static_cast<unsigned>(condition.data)));
+    } else
+#endif
+#if defined(__AVX2__)
+        if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
+        const auto bits = static_cast<unsigned>(_mm256_movemask_ps(condition.data));
+        const __m128i bytes = _mm_cvtsi64_si128(static_cast<long long>(places_of_bits[bits]));
+        _mm256_storeu_ps(to, _mm256_permutevar8x32_ps(x, _mm256_cvtepu8_epi32(bytes)));
+        return static_cast<std::size_t>(std::popcount(bits));
     } else
 #endif
     {

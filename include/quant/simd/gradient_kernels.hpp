@@ -240,38 +240,44 @@ template <class Arch = native>
     constexpr std::size_t width = pack_of<float, A>::size, step = 4 * width;
     detail::count_lanes<A> count[4];
     const pack<float, A> above(limit);
-    const std::size_t whole = n - n % step;
-    for (std::size_t i = 0; i < whole; i += step)
+    std::size_t i = 0;
+    for (; i + step <= n; i += step)
         detail::unrolled<4>([&](auto k) QUANT_INLINE_LAMBDA { count[k].add(load<A>(p + i + k * width) > above); });
-    std::size_t total = count[0].total() + count[1].total() + count[2].total() + count[3].total();
-    for (std::size_t i = whole; i < n; ++i) total += p[i] > limit ? 1u : 0u;
+    for (; i + width <= n; i += width) count[0].add(load<A>(p + i) > above);
+    count[0].part = (count[0].part + count[1].part) + (count[2].part + count[3].part);
+    std::size_t total = count[0].total();
+    for (; i < n; ++i) total += p[i] > limit ? 1u : 0u;
     return total;
 }
-/// Copies the elements with lo < x <= hi, of which there are few; returns their number. `to` has room for them.
-template <class Arch = native>
-inline std::size_t copy_between(const float* p, std::size_t n, float lo, float hi, float* to) noexcept {
+/// Copies the elements with lo < x <= hi, or with Magnitudes those |x|, in their order; returns their number. `to` has room for them and
+/// for virtual_lanes more. Exact.
+template <bool Magnitudes, class Arch = native>
+[[nodiscard]] inline std::size_t copy_between(const float* p, std::size_t n, float lo, float hi, float* to) noexcept {
     using A = reduction_arch_t<Arch>;
-    constexpr std::size_t width = pack_of<float, A>::size, block = 4 * virtual_lanes;
-    std::size_t count = 0, i = 0;
-    const auto copy = [&](std::size_t end) {
-        for (; i < end; ++i)
-            if (p[i] > lo && p[i] <= hi) to[count++] = p[i];
-    };
     const pack<float, A> above(lo), most(hi);
-    for (const std::size_t whole = n - n % block; i < whole;) {
-        const auto inside = [&](std::size_t k) QUANT_INLINE_LAMBDA {
-            const pack<float, A> x = load<A>(p + i + k);
-            return both(x > above, x <= most);
-        };
-        auto some = inside(0);
-        for (std::size_t k = width; k < block; k += width) some = either(some, inside(k));
-        if (any_true(some))
-            copy(i + block);
-        else
-            i += block;
-    }
-    copy(n);
+    std::size_t count = 0;
+    detail::for_each_group(p, n, [&](const float* q) QUANT_INLINE_LAMBDA {
+        detail::unrolled<detail::float_parts<A>>([&](auto k) QUANT_INLINE_LAMBDA {
+            const pack<float, A> value = load<A>(q + k * pack_of<float, A>::size);
+            const pack<float, A> x = Magnitudes ? magnitude(value) : value;
+            count += put_where(to + count, x, both(x > above, x <= most));
+        });
+    });
     return count;
+}
+
+/// Copies what is <= limit to `low` and what is above to `high`, in their order. Each has room for them and for virtual_lanes more. No NaN.
+template <class Arch = native>
+inline void part_at(const float* p, std::size_t n, float limit, float* low, float* high) noexcept {
+    using A = reduction_arch_t<Arch>;
+    const pack<float, A> least(limit);
+    detail::for_each_group(p, n, [&](const float* q) QUANT_INLINE_LAMBDA {
+        detail::unrolled<detail::float_parts<A>>([&](auto k) QUANT_INLINE_LAMBDA {
+            const pack<float, A> x = load<A>(q + k * pack_of<float, A>::size);
+            low += put_where(low, x, x <= least);
+            high += put_where(high, x, x > least);
+        });
+    });
 }
 
 /// Random rounding of n floats, none NaN: the code is the number of intervals k with u(i) * width[k] < x - below[k], u(i) the random number
