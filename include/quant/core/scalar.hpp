@@ -13,6 +13,7 @@
 #include <quant/core/half.hpp>
 #include <quant/core/params.hpp>
 #include <quant/core/random.hpp>
+#include <type_traits>
 
 QUANT_BEGIN_TARGET
 
@@ -56,6 +57,11 @@ QUANT_INLINE constexpr std::int32_t quantize_steps(Real x, const affine_params& 
     const auto lo = static_cast<Real>(params.format.qmin() - params.zero_point);
     const auto hi = static_cast<Real>(params.format.qmax() - params.zero_point);
     const auto scale = static_cast<Real>(params.scale);
+    if (std::is_constant_evaluated()) { // where NaN and overflow are errors of the program; what is left out saturates
+        const Real limit = Real(0x1p18) * scale;
+        if (!(x == x)) return 0;
+        x = x < -limit ? -limit : (x > limit ? limit : x);
+    }
     const Real steps = options.divide == scale_by::division ? x / scale : x * (Real(1) / scale);
     if (!(steps == steps)) return 0;
     const Real clamped = steps < lo ? lo : (steps > hi ? hi : steps);

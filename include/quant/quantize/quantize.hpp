@@ -11,6 +11,15 @@
 // tensor of any rank (row-major). Source and destination may be the same array where the types allow it (fake_quant), but
 // must not overlap otherwise. Results larger than the last-level cache are written past it (options.stores). When every extent is part of the types (std::array, std::span<T, N>) the verbs return void: a
 // mismatch of sizes is a compile error, and illegal parameters are a broken precondition.
+//
+// In constant expressions the verbs evaluate the definition, element by element: small tables become codes when they are compiled.
+//
+//   constexpr auto window = [] {
+//       std::array<std::int8_t, 4> codes{};
+//       quantize(std::array{0.0f, 0.5f, 1.0f, 0.5f}, codes, quant::symmetric(1.0f, quant::int8));
+//       return codes;
+//   }();
+//   static_assert(window[2] == 127);
 
 #include <concepts>
 #include <cstddef>
@@ -24,6 +33,7 @@
 #include <quant/simd/quantize_kernels.hpp>
 #include <quant/simd/tiles.hpp>
 #include <span>
+#include <type_traits>
 
 QUANT_BEGIN_TARGET
 namespace detail {
@@ -33,8 +43,9 @@ namespace detail {
 
 /// Checks shared by the verbs; `map` receives the resolved granularity.
 template <std::size_t Rank>
-[[nodiscard]] inline status check_params(std::span<const affine_params> params, granularity g,
-                                         const std::array<std::size_t, Rank>& extents, slice_map<Rank>& map) noexcept {
+[[nodiscard]] constexpr status check_params(std::span<const affine_params> params, granularity g,
+                                            const std::array<std::size_t, Rank>& extents,
+                                            slice_map<Rank>& map) noexcept {
     const auto resolved = resolve(g, extents);
     if (!resolved) return resolved.status();
     map = *resolved;
@@ -45,10 +56,57 @@ template <std::size_t Rank>
 }
 
 template <code_storage Code>
-[[nodiscard]] inline status check_storage(std::span<const affine_params> params, const char* argument) noexcept {
+[[nodiscard]] constexpr status check_storage(std::span<const affine_params> params, const char* argument) noexcept {
     for (const affine_params& p : params)
         if (!holds<Code>(p.format)) return {errc::storage_too_narrow, argument};
     return {};
+}
+
+/// A source and a destination of the same extents, and which parameters an element has.
+template <class S, class D, std::size_t Rank> struct tensor_pair {
+    tensor_view<S, Rank> src;
+    tensor_view<D, Rank> dst;
+    slice_map<Rank> map;
+};
+
+/// Makes such a pair of views and checks the parameters. The source's extents count; with EitherLeads those of the side with more
+/// dimensions, which says what an axis is. The names are those of the arguments, for errors.
+template <bool EitherLeads, class S, class D, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] constexpr auto paired(const tensor_view<S, Rank>& src, const tensor_view<D, DstRank>& dst,
+                                    std::span<const affine_params> params, granularity g, const char* src_name,
+                                    const char* dst_name) noexcept {
+    constexpr bool dst_leads = EitherLeads && DstRank > Rank;
+    constexpr std::size_t rank = dst_leads ? DstRank : Rank;
+    using pair = tensor_pair<S, D, rank>;
+    std::array<std::size_t, rank> extents{};
+    if constexpr (dst_leads)
+        extents = dst.extents();
+    else
+        extents = src.extents();
+    slice_map<rank> map;
+    if (const status s = check_params(params, g, extents, map); !s) return result<pair>(s);
+    const auto from = with_extents(src, extents, src_name);
+    if (!from) return result<pair>(from.status());
+    const auto to = with_extents(dst, extents, dst_name);
+    if (!to) return result<pair>(to.status());
+    return result<pair>(pair{*from, *to, map});
+}
+
+/// What a constant expression evaluates instead of kernels: f(element, element, parameters, index), in the order of the index.
+template <class S, class D, std::size_t Rank, class F>
+constexpr void for_each_element(const tensor_pair<S, D, Rank>& tensors, std::span<const affine_params> params,
+                                F f) noexcept {
+    const auto& [src, dst, map] = tensors;
+    std::array<std::size_t, Rank> at{};
+    for (std::size_t index = 0, n = src.size(); index < n; ++index) {
+        std::size_t from = 0, to = 0;
+        for (std::size_t d = 0; d < Rank; ++d) {
+            from += at[d] * src.stride(d);
+            to += at[d] * dst.stride(d);
+        }
+        f(src.data()[from], dst.data()[to], params[map.slice_of(at)], index);
+        for (std::size_t d = Rank; d-- > 0 && ++at[d] == src.extent(d);) at[d] = 0;
+    }
 }
 
 /// Whether two tensors are one run with one set of legal parameters: what a call on a few elements has time for. Whatever else there
@@ -79,10 +137,9 @@ QUANT_INLINE void transform_whole(const tensor_view<S, Rank>& src, const tensor_
 
 /// Walks two tensors of equal extents with a kernel.
 template <class In, class Out, class S, class D, std::size_t Rank, class Kernel>
-inline void transform_views(const tensor_view<S, Rank>& src, const tensor_view<D, Rank>& dst,
-                            const slice_map<Rank>& map, std::span<const affine_params> params, store_policy stores,
-                            const Kernel& kernel) noexcept {
-    transform<In, Out>(make_nest(src, dst, map), params, kernel);
+inline void transform_views(const tensor_pair<S, D, Rank>& both, std::span<const affine_params> params,
+                            store_policy stores, const Kernel& kernel) noexcept {
+    transform<In, Out>(make_nest(both.src, both.dst, both.map), params, kernel);
     if (stores == store_policy::streaming) simd::stream_fence();
 }
 
@@ -129,23 +186,35 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
 [[nodiscard, gnu::noinline]] inline status
 quantize_runs(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
               std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
-    slice_map<Rank> map;
-    if (const status s = check_params(params, g, src.extents(), map); !s) return s;
+    const auto both = paired<false>(src, dst, params, g, "src", "codes");
+    if (!both) return both.status();
     if (const status s = check_storage<Code>(params, "codes"); !s) return s;
-    const auto codes = with_extents(dst, src.extents(), "codes");
-    if (!codes) return codes.status();
-    if (may_overlap(*codes)) return {errc::overlapping, "codes"};
-    QUANT_EXPECTS(same_or_apart(src, *codes), overlap_text);
+    if (may_overlap(both->dst)) return {errc::overlapping, "codes"};
+    QUANT_EXPECTS(same_or_apart(both->src, both->dst), overlap_text);
     using real = compute_t<T>;
     const store_policy stores = decided(src.size() * sizeof(Code), options.stores);
-    transform_views<real, Code>(src, *codes, map, params, stores, quantize_kernel<real, Code>(options, stores));
+    transform_views<real, Code>(*both, params, stores, quantize_kernel<real, Code>(options, stores));
+    return {};
+}
+/// The same by the definition, in constant expressions.
+template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] constexpr status
+quantize_constants(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
+                   std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
+    const auto both = paired<false>(src, dst, params, g, "src", "codes");
+    if (!both) return both.status();
+    if (const status s = check_storage<Code>(params, "codes"); !s) return s;
+    for_each_element(*both, params, [&](const T& in, Code& out, const affine_params& p, std::size_t index) {
+        out = static_cast<Code>(quantize_one(in, p, options, index));
+    });
     return {};
 }
 /// OneRun: the sizes are known and equal, so that what is not one run has parameters no code can be found with.
 template <bool OneRun = false, real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status quantize_views(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
-                                           std::span<const affine_params> params, granularity g,
-                                           const quantize_options& options) noexcept {
+[[nodiscard]] constexpr status
+quantize_views(const tensor_view<const T, Rank>& src, const tensor_view<Code, DstRank>& dst,
+               std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
+    if (std::is_constant_evaluated()) return quantize_constants(src, dst, params, g, options);
     if constexpr (std::same_as<T, compute_t<T>>) {
         if (is_one_run(src, dst, params, g) && holds<Code>(params[0].format)) {
             transform_whole(src, dst, options.stores, [&](const T* in, Code* out, std::size_t n) {
@@ -162,31 +231,32 @@ template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRa
 [[nodiscard, gnu::noinline]] inline status
 dequantize_runs(const tensor_view<const Code, Rank>& src, const tensor_view<T, DstRank>& dst,
                 std::span<const affine_params> params, granularity g, store_policy stores) noexcept {
-    // The side with more dimensions says what an axis is.
-    constexpr bool dst_leads = DstRank > Rank;
-    constexpr std::size_t rank = dst_leads ? DstRank : Rank;
-    std::array<std::size_t, rank> extents{};
-    if constexpr (dst_leads)
-        extents = dst.extents();
-    else
-        extents = src.extents();
-    slice_map<rank> map;
-    if (const status s = check_params(params, g, extents, map); !s) return s;
-    const auto codes = with_extents(src, extents, "codes");
-    if (!codes) return codes.status();
-    const auto reals = with_extents(dst, extents, "dst");
-    if (!reals) return reals.status();
-    if (may_overlap(*reals)) return {errc::overlapping, "dst"};
-    QUANT_EXPECTS(same_or_apart(*codes, *reals), overlap_text);
+    const auto both = paired<true>(src, dst, params, g, "codes", "dst");
+    if (!both) return both.status();
+    if (may_overlap(both->dst)) return {errc::overlapping, "dst"};
+    QUANT_EXPECTS(same_or_apart(both->src, both->dst), overlap_text);
     using real = compute_t<T>;
-    const store_policy own = decided(reals->size() * sizeof(T), stores);
-    transform_views<Code, real>(*codes, *reals, map, params, own, dequantize_kernel<Code, real>{own});
+    const store_policy own = decided(both->dst.size() * sizeof(T), stores);
+    transform_views<Code, real>(*both, params, own, dequantize_kernel<Code, real>{own});
+    return {};
+}
+/// The same by the definition, in constant expressions.
+template <code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] constexpr status dequantize_constants(const tensor_view<const Code, Rank>& src,
+                                                    const tensor_view<T, DstRank>& dst,
+                                                    std::span<const affine_params> params, granularity g) noexcept {
+    const auto both = paired<true>(src, dst, params, g, "codes", "dst");
+    if (!both) return both.status();
+    for_each_element(*both, params, [](const Code& in, T& out, const affine_params& p, std::size_t) {
+        out = dequantize_one<T>(in, p);
+    });
     return {};
 }
 template <bool OneRun = false, code_storage Code, real_element T, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status dequantize_views(const tensor_view<const Code, Rank>& src,
-                                             const tensor_view<T, DstRank>& dst, std::span<const affine_params> params,
-                                             granularity g, store_policy stores) noexcept {
+[[nodiscard]] constexpr status
+dequantize_views(const tensor_view<const Code, Rank>& src, const tensor_view<T, DstRank>& dst,
+                 std::span<const affine_params> params, granularity g, store_policy stores) noexcept {
+    if (std::is_constant_evaluated()) return dequantize_constants(src, dst, params, g);
     if constexpr (std::same_as<T, compute_t<T>>) {
         if (is_one_run(src, dst, params, g)) {
             transform_whole(src, dst, stores, [&](const Code* in, T* out, std::size_t n) {
@@ -203,22 +273,33 @@ template <real_element T, std::size_t Rank, std::size_t DstRank>
 [[nodiscard, gnu::noinline]] inline status
 fake_quant_runs(const tensor_view<const T, Rank>& src, const tensor_view<T, DstRank>& dst,
                 std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
-    slice_map<Rank> map;
-    if (const status s = check_params(params, g, src.extents(), map); !s) return s;
-    const auto out_view = with_extents(dst, src.extents(), "dst");
-    if (!out_view) return out_view.status();
-    if (may_overlap(*out_view)) return {errc::overlapping, "dst"};
-    QUANT_EXPECTS(same_or_apart(src, *out_view), overlap_text);
+    const auto both = paired<false>(src, dst, params, g, "src", "dst");
+    if (!both) return both.status();
+    if (may_overlap(both->dst)) return {errc::overlapping, "dst"};
+    QUANT_EXPECTS(same_or_apart(both->src, both->dst), overlap_text);
     using real = compute_t<T>;
     const store_policy stores = decided(src.size() * sizeof(T), options.stores);
-    transform_views<real, real>(src, *out_view, map, params, stores, fake_quant_kernel<real>(options, stores));
+    transform_views<real, real>(*both, params, stores, fake_quant_kernel<real>(options, stores));
+    return {};
+}
+/// The same by the definition, in constant expressions.
+template <real_element T, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] constexpr status
+fake_quant_constants(const tensor_view<const T, Rank>& src, const tensor_view<T, DstRank>& dst,
+                     std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
+    const auto both = paired<false>(src, dst, params, g, "src", "dst");
+    if (!both) return both.status();
+    for_each_element(*both, params, [&](const T& in, T& out, const affine_params& p, std::size_t index) {
+        out = fake_quant_one(in, p, options, index);
+    });
     return {};
 }
 template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
-[[nodiscard]] inline status fake_quant_views(const tensor_view<const T, Rank>& src, const tensor_view<U, DstRank>& dst,
-                                             std::span<const affine_params> params, granularity g,
-                                             const quantize_options& options) noexcept {
+[[nodiscard]] constexpr status
+fake_quant_views(const tensor_view<const T, Rank>& src, const tensor_view<U, DstRank>& dst,
+                 std::span<const affine_params> params, granularity g, const quantize_options& options) noexcept {
     static_assert(std::same_as<T, U>, "quant::fake_quant: source and destination have the same element type");
+    if (std::is_constant_evaluated()) return fake_quant_constants(src, dst, params, g, options);
     if constexpr (std::same_as<T, compute_t<T>>) {
         if (is_one_run(src, dst, params, g)) {
             transform_whole(src, dst, options.stores, [&](const T* in, T* out, std::size_t n) {
@@ -230,13 +311,31 @@ template <real_element T, real_element U, std::size_t Rank, std::size_t DstRank>
     return fake_quant_runs(src, dst, params, g, options);
 }
 
+/// Smallest and largest finite element and zero, in constant expressions.
+template <real_element T, std::size_t Rank>
+[[nodiscard]] constexpr clip_range constant_range(const tensor_view<const T, Rank>& src) noexcept {
+    clip_range range;
+    const affine_params none;
+    for_each_element(tensor_pair<const T, const T, Rank>{src, src, {}}, std::span(&none, 1),
+                     [&](const T& in, const T&, const affine_params&, std::size_t) {
+                         // Observers read floats. What rounds to an infinity is not converted: here that is an error.
+                         if constexpr (std::same_as<T, double>)
+                             if (!(in < 0x1.ffffffp127 && in > -0x1.ffffffp127)) return;
+                         const auto x = static_cast<double>(to_float(in));
+                         if (!(x < 0x1p128 && x > -0x1p128)) return;
+                         if (x < range.lo) range.lo = x;
+                         if (x > range.hi) range.hi = x;
+                     });
+    return range;
+}
+
 /// Both sizes known to the compiler: nothing left that could go wrong at run time but the parameters.
 template <class A, class B>
 inline constexpr bool static_sizes =
     core_detail::static_size<std::remove_cvref_t<A>> !=
     std::dynamic_extent&& core_detail::static_size<std::remove_cvref_t<B>> != std::dynamic_extent;
 
-template <class A, class B, class F> QUANT_INLINE auto checked(F verb) noexcept {
+template <class A, class B, class F> QUANT_INLINE constexpr auto checked(F verb) noexcept {
     if constexpr (static_sizes<A, B>) {
         static_assert(core_detail::static_size<std::remove_cvref_t<A>> ==
                           core_detail::static_size<std::remove_cvref_t<B>>,
@@ -257,8 +356,8 @@ template <class A, class B, class F> QUANT_INLINE auto checked(F verb) noexcept 
 /// nothing is written unless ok. Exactness: bit-exact. Cost: one pass.
 template <viewable Src, destination Codes>
     requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
-inline auto quantize(const Src& src, Codes&& codes, const affine_params& params,
-                     const quantize_options& options = {}) noexcept {
+constexpr auto quantize(const Src& src, Codes&& codes, const affine_params& params,
+                        const quantize_options& options = {}) noexcept {
     return detail::checked<Src, Codes>([&] {
         return detail::quantize_views<detail::static_sizes<Src, Codes>>(detail::view_const(src), v0_1::view(codes),
                                                                         std::span(&params, 1), per_tensor, options);
@@ -269,8 +368,8 @@ inline auto quantize(const Src& src, Codes&& codes, const affine_params& params,
 /// format (bit widths per channel). Further errors: axis_out_of_range, invalid_group_size, shape_mismatch "params".
 template <viewable Src, destination Codes>
     requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
-[[nodiscard]] inline status quantize(const Src& src, Codes&& codes, std::span<const affine_params> params,
-                                     granularity g, const quantize_options& options = {}) noexcept {
+[[nodiscard]] constexpr status quantize(const Src& src, Codes&& codes, std::span<const affine_params> params,
+                                        granularity g, const quantize_options& options = {}) noexcept {
     return detail::quantize_views(detail::view_const(src), v0_1::view(codes), params, g, options);
 }
 
@@ -280,7 +379,8 @@ template <viewable Src, destination Codes>
 /// Errors as for quantize. A code outside its format is not an error: equation (2) is defined for every integer.
 template <viewable Codes, destination Dst>
     requires(code_storage<element_of_t<Codes>>&& real_element<element_of_t<Dst>>)
-inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& params, store_policy stores = {}) noexcept {
+constexpr auto dequantize(const Codes& codes, Dst&& dst, const affine_params& params,
+                          store_policy stores = {}) noexcept {
     return detail::checked<Codes, Dst>([&] {
         return detail::dequantize_views<detail::static_sizes<Codes, Dst>>(detail::view_const(codes), v0_1::view(dst),
                                                                           std::span(&params, 1), per_tensor, stores);
@@ -290,16 +390,16 @@ inline auto dequantize(const Codes& codes, Dst&& dst, const affine_params& param
 /// The same with one set of parameters per slice.
 template <viewable Codes, destination Dst>
     requires(code_storage<element_of_t<Codes>>&& real_element<element_of_t<Dst>>)
-[[nodiscard]] inline status dequantize(const Codes& codes, Dst&& dst, std::span<const affine_params> params,
-                                       granularity g, store_policy stores = {}) noexcept {
+[[nodiscard]] constexpr status dequantize(const Codes& codes, Dst&& dst, std::span<const affine_params> params,
+                                          granularity g, store_policy stores = {}) noexcept {
     return detail::dequantize_views(detail::view_const(codes), v0_1::view(dst), params, g, stores);
 }
 
 /// The nearest representable real values: dequantize(quantize(src)) without the codes. src and dst may be the same tensor.
 template <viewable Src, destination Dst>
     requires(real_element<element_of_t<Src>>&& real_element<element_of_t<Dst>>)
-inline auto fake_quant(const Src& src, Dst&& dst, const affine_params& params,
-                       const quantize_options& options = {}) noexcept {
+constexpr auto fake_quant(const Src& src, Dst&& dst, const affine_params& params,
+                          const quantize_options& options = {}) noexcept {
     return detail::checked<Src, Dst>([&] {
         return detail::fake_quant_views(detail::view_const(src), v0_1::view(dst), std::span(&params, 1), per_tensor,
                                         options);
@@ -309,8 +409,8 @@ inline auto fake_quant(const Src& src, Dst&& dst, const affine_params& params,
 /// The same with one set of parameters per slice.
 template <viewable Src, destination Dst>
     requires(real_element<element_of_t<Src>>&& real_element<element_of_t<Dst>>)
-[[nodiscard]] inline status fake_quant(const Src& src, Dst&& dst, std::span<const affine_params> params, granularity g,
-                                       const quantize_options& options = {}) noexcept {
+[[nodiscard]] constexpr status fake_quant(const Src& src, Dst&& dst, std::span<const affine_params> params,
+                                          granularity g, const quantize_options& options = {}) noexcept {
     return detail::fake_quant_views(detail::view_const(src), v0_1::view(dst), params, g, options);
 }
 
@@ -318,13 +418,18 @@ template <viewable Src, destination Dst>
 /// Returns the parameters. NaN and infinities do not widen the range. An empty tensor gives scale 1. Cost: two passes.
 template <viewable Src, destination Codes>
     requires(real_element<element_of_t<Src>>&& code_storage<element_of_t<Codes>>)
-[[nodiscard]] inline result<affine_params> quantize(const Src& src, Codes&& codes,
-                                                    const quantize_options& options = {}) noexcept {
-    minmax_observer observer;
-    observer.observe(src);
-    const result<clip_range> range = observer.clip();
+[[nodiscard]] constexpr result<affine_params> quantize(const Src& src, Codes&& codes,
+                                                       const quantize_options& options = {}) noexcept {
+    clip_range range;
+    if (std::is_constant_evaluated()) {
+        range = detail::constant_range(detail::view_const(src));
+    } else {
+        minmax_observer observer;
+        observer.observe(src);
+        if (const result<clip_range> seen = observer.clip()) range = *seen;
+    }
     const result<affine_params> params =
-        choose_params(range ? *range : clip_range{}, full_range_format<element_of_t<Codes>>, mapping::symmetric);
+        choose_params(range, full_range_format<element_of_t<Codes>>, mapping::symmetric);
     if (!params) return params;
     const status s =
         detail::quantize_views(detail::view_const(src), v0_1::view(codes), std::span(&*params, 1), per_tensor, options);

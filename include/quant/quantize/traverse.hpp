@@ -265,9 +265,9 @@ template <class S, class D, std::size_t Rank>
 /// The second tensor with the first one's extents: equal extents, or a dense rank-1 side with as many elements, which is
 /// then read in row-major order of the other's extents.
 template <class T, std::size_t Rank, std::size_t OtherRank>
-[[nodiscard]] inline result<tensor_view<T, Rank>> with_extents(const tensor_view<T, OtherRank>& v,
-                                                               const std::array<std::size_t, Rank>& extents,
-                                                               const char* argument) noexcept {
+[[nodiscard]] constexpr result<tensor_view<T, Rank>> with_extents(const tensor_view<T, OtherRank>& v,
+                                                                  const std::array<std::size_t, Rank>& extents,
+                                                                  const char* argument) noexcept {
     if constexpr (Rank == OtherRank) {
         if (v.extents() != extents) return status{errc::shape_mismatch, argument};
         return v;
