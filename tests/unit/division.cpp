@@ -87,6 +87,33 @@ TEST_CASE("the zones left to true division are those of the proof", "[division]"
     CHECK_FALSE(corrects(scale_of(0x810101u), 16));
 }
 
+TEMPLATE_LIST_TEST_CASE("registers divide as values do, to the last bit", "[division]", test::archs) {
+    using P = simd::pack<float, TestType>;
+    constexpr std::size_t lanes = simd::pack_of<float, TestType>::size;
+    float a[lanes], b[lanes], c[lanes];
+    std::size_t wrong = 0;
+    for (std::uint64_t i = 0; i < 20000; ++i) {
+        for (std::size_t k = 0; k < lanes; ++k) {
+            const auto index = i * lanes + k;
+            a[k] = quant::random_uniform(1, 1, index) + 0x1p-20f;
+            b[k] = scale_of(0x800000u | (static_cast<std::uint32_t>(quant::random_bits(1, 2, index)) & 0x7FFFFFu));
+        }
+        const P x = simd::load<TestType>(a), y = simd::load<TestType>(b);
+        simd::put(c, simd::divided(x, y));
+        for (std::size_t k = 0; k < lanes; ++k) wrong += c[k] != a[k] / b[k];
+#if QUANT_HAS_XSIMD
+        if constexpr (!simd::is_scalar<TestType>) {
+            if constexpr (simd::has_fma<TestType>) {
+                float fused[lanes];
+                simd::put(fused, simd::fused_remainder(x, simd::divided(x, y), y));
+                for (std::size_t k = 0; k < lanes; ++k) wrong += fused[k] != std::fma(-c[k], b[k], a[k]);
+            }
+        }
+#endif
+    }
+    CHECK(wrong == 0);
+}
+
 TEMPLATE_LIST_TEST_CASE("codes change where the true quotient says, for every code and hard scales", "[division]",
                         test::archs) {
     std::size_t wrong = 0;

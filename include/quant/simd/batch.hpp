@@ -127,6 +127,9 @@ QUANT_INLINE double leading_bits(double x) noexcept {
     return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) & leading_bits_mask);
 }
 
+/// a / b, correctly rounded.
+template <std::floating_point T> QUANT_INLINE T divided(T a, T b) noexcept { return a / b; }
+
 /// A float pack as doubles, in order: two packs, or one value.
 template <class Arch> struct widened {
     static constexpr std::size_t count = pack_of<float, Arch>::size / pack_of<double, Arch>::size;
@@ -597,6 +600,35 @@ QUANT_INLINE xsimd::batch<std::int32_t, Arch> plus_saturated(const xsimd::batch<
     return xsimd::select(overflows, shift_down(sum, 31) ^ batch(std::numeric_limits<std::int32_t>::min()), sum);
 }
 
+/// a / b, correctly rounded. xsimd's floats are divided by an estimate and Newton's steps on all of NEON, and those of 64 bits have an
+/// instruction that divides; on 32 bits every lane is divided by itself.
+template <class T, class Arch>
+QUANT_INLINE xsimd::batch<T, Arch> divided(const xsimd::batch<T, Arch>& a, const xsimd::batch<T, Arch>& b) noexcept {
+#if defined(__aarch64__) && defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon64, Arch> && std::same_as<T, float>)
+        return xsimd::batch<T, Arch>(vdivq_f32(a, b));
+#elif defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon, Arch>) {
+        T x[xsimd::batch<T, Arch>::size], y[xsimd::batch<T, Arch>::size];
+        a.store_unaligned(x);
+        b.store_unaligned(y);
+        for (std::size_t i = 0; i < xsimd::batch<T, Arch>::size; ++i) x[i] = x[i] / y[i];
+        return xsimd::batch<T, Arch>::load_unaligned(x);
+    }
+#endif
+    return a / b;
+}
+/// c - a * b, with one rounding where has_fma is true. xsimd's own rounds twice on NEON, if the compiler lets it.
+template <class Arch>
+QUANT_INLINE xsimd::batch<float, Arch> fused_remainder(const xsimd::batch<float, Arch>& c,
+                                                       const xsimd::batch<float, Arch>& a,
+                                                       const xsimd::batch<float, Arch>& b) noexcept {
+#if defined(__aarch64__) && defined(__ARM_NEON)
+    if constexpr (std::is_base_of_v<xsimd::neon64, Arch>) return xsimd::batch<float, Arch>(vfmsq_f32(c, a, b));
+#endif
+    return xsimd::fnma(a, b, c);
+}
+
 /// Through memory: what every architecture can do.
 template <class Arch> inline widened<Arch> as_doubles_generic(const xsimd::batch<float, Arch>& x) noexcept {
     constexpr std::size_t lanes = xsimd::batch<float, Arch>::size, half = xsimd::batch<double, Arch>::size;
@@ -666,28 +698,31 @@ noexcept {
 /// `x` as it is, a value or a batch: put around an inexact product, it keeps the compiler from fusing the product with a following
 /// addition, which would round once instead of twice and give other bytes on machines with FMA. Where the machine could fuse,
 /// g++ 12 forgets its own barrier when it vectorizes a loop of values, and takes registers of AVX-512 apart for it; so there the product
-/// passes through a register that g++ does not look into.
-template <class P> QUANT_INLINE P rounded(P x) noexcept {
-#if defined(__GNUC__) && !defined(__clang__)
-#if defined(__AVX512F__)
+/// passes through a register that g++ does not look into. clang fuses within a statement, but with -ffp-contract=fast everywhere.
+#if defined(__GNUC__) && defined(__AVX512F__)
 #define QUANT_DETAIL_REGISTER "+v"
-#elif defined(__FMA__)
+#elif defined(__GNUC__) && defined(__FMA__)
 #define QUANT_DETAIL_REGISTER "+x"
-#elif defined(__aarch64__) && !defined(__ARM_FEATURE_SVE_BITS)
+#elif (defined(__clang__) && defined(__arm__)) || (defined(__GNUC__) && defined(__aarch64__))
 #define QUANT_DETAIL_REGISTER "+w"
+#elif defined(__clang__) && (defined(__s390x__) || defined(__riscv))
+#define QUANT_DETAIL_REGISTER "+f"
 #endif
+template <class P> QUANT_INLINE P rounded(P x) noexcept {
 #if defined(QUANT_DETAIL_REGISTER)
-    if constexpr (requires { x.data; })
+    if constexpr (std::is_floating_point_v<P>) __asm__("" : QUANT_DETAIL_REGISTER(x));
+#if !defined(__ARM_FEATURE_SVE_BITS) && !defined(__riscv)
+    else if constexpr (requires { x.data; })
         __asm__("" : QUANT_DETAIL_REGISTER(x.data));
     else
         __asm__("" : QUANT_DETAIL_REGISTER(x));
-#undef QUANT_DETAIL_REGISTER
-#else
+#endif
+#elif defined(__GNUC__) && !defined(__clang__)
     if constexpr (std::is_floating_point_v<P>) return __builtin_assoc_barrier(x);
 #endif
-#endif
-    return x; // elsewhere fusing does not cross a function's return value
+    return x;
 }
+#undef QUANT_DETAIL_REGISTER
 
 /// a * b, rounded before anything is added to it.
 template <class P> QUANT_INLINE P rounded_product(const P& a, const P& b) noexcept { return rounded(P(a * b)); }

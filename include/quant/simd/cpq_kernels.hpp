@@ -76,7 +76,7 @@ QUANT_INLINE cell_border<T, A> border_of(const cell_frame<T, A>& f, const pack<T
     const P v = border_at<T, A>(f.x, h, g), zero(T(0)), one(T(1));
     const P t = magnitude(v) - f.shift; // may fall below 0 by rounding
     const P scaled = exp_minus<T, A>(choose(t < zero, zero, t)), e = rounded_product(scaled, f.shrink);
-    const P s = one / (one + e), small = e * s, small_scaled = scaled * s;
+    const P s = divided(one, P(one + e)), small = e * s, small_scaled = scaled * s;
     const auto positive = v >= zero;
     // The large one is only used unscaled where nothing is beyond the grid, or next to a small one that is scaled.
     return {h,
@@ -126,7 +126,7 @@ QUANT_INLINE void for_each_cell(const cell_frame<T, A>& frame, const probable_gr
 template <class T, class A>
 QUANT_INLINE pack<T, A> nearest_point(const pack<T, A>& x, const probable_grid<T>& g) noexcept {
     using P = pack<T, A>;
-    const P u = (x - P(g.beta)) / P(g.alpha), zero(T(0)), one(T(1)), most(static_cast<T>(g.live));
+    const P u = divided(P(x - P(g.beta)), P(g.alpha)), zero(T(0)), one(T(1)), most(static_cast<T>(g.live));
     const P size = magnitude(u), kept = choose(size > most, most, size), near = nearest_even<T, A>(kept);
     const P k = near - choose(P(near - kept) == P(T(0.5)), one, zero);
     return choose(u < zero, P(zero - k), k);
@@ -212,7 +212,7 @@ inline grid_sums round_to_grid_backward(const T* from, const T* gradient, T* dx,
                                             add_cell(choose(magnitude(point) > most, zero, w), point, low, high);
                                         });
         }
-        const P part = one / all;
+        const P part = divided(one, all);
         mean_x = rounded_product(mean_x, part);
         mean_a = rounded_product(mean_a, part);
         mean_s = rounded_product(mean_s, part);
@@ -269,7 +269,7 @@ inline void grid_gate_backward(const T* from, const T* gradient, double* sums, s
                 all_values = all_values + rounded_product(at, gate);
             }
         });
-        const P part = one / all;
+        const P part = divided(one, all);
         for (int m = 0; m <= g.live; ++m) {
             if constexpr (Mode) {
                 const P factor = rounded_product(P(rounded_product(chosen, alpha) + beta), P(of_chosen * part));

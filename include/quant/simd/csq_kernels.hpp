@@ -112,7 +112,7 @@ inline void round_to_planes(const T* from, T* to, std::size_t n, T scale, digit_
     using P = pack<T, A>;
     const P step(scale);
     detail::for_each_pack<T, A, 1, 1>({from}, {to}, n, [&](std::size_t, const auto& x, auto& y) {
-        const P q = nearest_reached<T, A>(P(x[0] / step), set);
+        const P q = nearest_reached<T, A>(divided(x[0], step), set);
         y[0] = Codes ? q : P(q * step);
     });
 }
@@ -127,7 +127,7 @@ inline double round_to_planes_backward(const T* from, const T* g, T* dx, std::si
     const P step(scale), most(static_cast<T>(set.largest())), zero(T(0));
     detail::sum_lanes<A> total;
     const auto way = [&](std::size_t k, const auto& x, P* out) {
-        const P v = x[0] / step;
+        const P v = divided(x[0], step);
         const auto beyond = magnitude(v) > most;
         const P q = nearest_reached<T, A>(v, set);
         detail::add_products<T, A>(total, k, x[1], choose(beyond, q, P(q - v)));

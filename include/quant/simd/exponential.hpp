@@ -83,9 +83,10 @@ template <class T, class A> QUANT_INLINE gate<T, A> gate_at(const pack<T, A>& z)
     const P t = magnitude(z);
     const auto parts = detail::exp_of_minus<T, A>(t);
     const P e = choose(t > P(detail::exponential<T>::limit), P(T(0)), P(parts.power * (P(T(1)) + parts.rest)));
-    const P s = P(T(1)) / (P(T(1)) + e);
-    const P other = e * s; // the gate of -|z|
-    return {choose(z >= P(T(0)), s, other), other * s};
+    const P s = divided(P(T(1)), P(P(T(1)) + e));
+    // The gate of -|z|. Rounded here: what a caller adds to it must not be fused with the product.
+    const P other = rounded_product(e, s);
+    return {choose(z >= P(T(0)), s, other), rounded_product(other, s)};
 }
 
 /// The gate at infinite temperature: 1 for m >= 0, else 0, also for NaN.
@@ -102,9 +103,9 @@ template <class T, class A> QUANT_INLINE gate<T, A> tanh_at(const pack<T, A>& x)
     const auto beyond = t > P(detail::exponential<T>::limit);
     const P less_one = choose(beyond, P(T(-1)), P(parts.power * parts.rest + (parts.power - P(T(1))))); // exact product
     const P e = choose(beyond, P(T(0)), P(parts.power * (P(T(1)) + parts.rest)));
-    const P size = (P(T(0)) - less_one) / (P(T(2)) + less_one);
-    const P s = P(T(2)) / (P(T(1)) + e);
-    return {choose(x < P(T(0)), P(P(T(0)) - size), size), e * s * s};
+    const P size = divided(P(P(T(0)) - less_one), P(P(T(2)) + less_one));
+    const P s = divided(P(T(2)), P(P(T(1)) + e));
+    return {choose(x < P(T(0)), P(P(T(0)) - size), size), rounded_product(P(e * s), s)};
 }
 
 namespace detail {

@@ -84,7 +84,8 @@ QUANT_INLINE bool block_scales(const float* x, std::size_t group_size, const gro
     const f32<Arch> most = xsimd::bitwise_cast<float>(high), least = xsimd::bitwise_cast<float>(low);
     if (!xsimd::all((most <= f32<Arch>(limits.largest_hi)) & (least >= f32<Arch>(limits.largest_lo)))) return false;
     const f32<Arch> hi = xsimd::max(most, zero), lo = xsimd::min(least, zero);
-    const f32<Arch> quotient = xsimd::max(lo / f32<Arch>(limits.lo_steps), hi / f32<Arch>(limits.hi_steps));
+    const f32<Arch> quotient =
+        xsimd::max(divided(lo, f32<Arch>(limits.lo_steps)), divided(hi, f32<Arch>(limits.hi_steps)));
     const auto in_range = (lo <= f32<Arch>(limits.smallest_lo)) | (hi >= f32<Arch>(limits.smallest_hi));
     scale = xsimd::select(in_range, quotient, f32<Arch>(1.0f));
     return true;
@@ -147,7 +148,7 @@ inline std::size_t quantize_group_blocks([[maybe_unused]] const float* x, [[mayb
             alignas(64) float own[lanes], inverse[lanes];
             scale.store_aligned(own);
             scale.store_unaligned(scales + first);
-            (f32<Arch>(1.0f) / scale).store_aligned(inverse);
+            divided(f32<Arch>(1.0f), scale).store_aligned(inverse);
             auto* codes = sink.room(block);
             with_quotient<Arch>(divide, products_correct<Arch>(scale), [&](auto how) {
                 constexpr quotient way = decltype(how)::value;

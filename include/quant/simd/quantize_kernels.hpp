@@ -180,10 +180,10 @@ QUANT_INLINE std::size_t for_each_step(const In* from, Out* to, std::size_t n, c
 /// x / scale as it comes: NaN or infinite where x is, and where the quotient overflows.
 template <quotient How, class Arch>
 QUANT_INLINE f32<Arch> quotient_of(f32<Arch> x, const lane_params<Arch>& p) noexcept {
-    if constexpr (How == quotient::divided) return x / p.scale;
+    if constexpr (How == quotient::divided) return divided(x, p.scale);
     const f32<Arch> q = x * p.inv_scale;
     if constexpr (How == quotient::product) return q;
-    const f32<Arch> remainder = xsimd::fnma(q, p.scale, x);
+    const f32<Arch> remainder = fused_remainder(x, q, p.scale);
     return xsimd::fma(remainder, p.inv_scale, q);
 }
 
@@ -215,7 +215,7 @@ QUANT_INLINE void clamped_quotients(const float* x, const Step& p, f32<Arch> (&t
 template <class Arch, rounding Round, class Lanes>
 QUANT_INLINE f32<Arch> steps(f32<Arch> x, const Lanes& p, scale_by divide, const float* uniform) noexcept {
     static_assert(Round != rounding::nearest_even);
-    f32<Arch> t = divide == scale_by::division ? x / p.scale : x * p.inv_scale;
+    f32<Arch> t = divide == scale_by::division ? divided(x, p.scale) : x * p.inv_scale;
     t = xsimd::select(t == t, t, f32<Arch>(0.0f)); // min and max treat NaN differently on every architecture
     t = xsimd::min(xsimd::max(t, p.lo), p.hi);
     const f32<Arch> truncated = xsimd::to_float(xsimd::to_int(t));

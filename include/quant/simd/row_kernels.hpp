@@ -35,7 +35,7 @@ template <class T, class A> struct row_level { pack<T, A> level, code; };
 /// |w| / unit, at most `most`.
 template <class T, class A> QUANT_INLINE pack<T, A> relative(const pack<T, A>& w, T unit, T most) noexcept {
     using P = pack<T, A>;
-    const P t = magnitude(w) / P(unit), limit(most);
+    const P t = divided(magnitude(w), P(unit)), limit(most);
     return choose(t > limit, limit, t);
 }
 /// A magnitude in the middle between two levels goes to the smaller one.
@@ -54,7 +54,7 @@ QUANT_INLINE row_level<T, A> level_of(const pack<T, A>& w, const row_levels<T>& 
     } else {
         const P u = relative<T, A>(w, r.step, r.levels), near = nearest_even<T, A>(u), one(T(1)), zero(T(0));
         const P code = near - choose(P(near - u) == P(T(0.5)), one, zero); // a tie that went up comes down again
-        return {code / P(r.levels), code};
+        return {divided(code, P(r.levels)), code};
     }
 }
 template <class T, class A> QUANT_INLINE pack<T, A> signed_as(const pack<T, A>& w, const pack<T, A>& size) noexcept {
