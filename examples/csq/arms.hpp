@@ -48,15 +48,16 @@ inline std::vector<std::size_t> sizes_of(const layers& to) {
 
 /// What can be chosen about an arm. Zero widths: not this arm's.
 struct knobs {
-    float rate = 0.05f;        ///< of float weights and biases, falling as a cosine
-    float step_rate = 0.05f;   ///< learned scales, times rate
-    double bit_rate = 20;      ///< CSQ's bits
-    double bit_decay = 1e-4;   ///< of CSQ's bits
-    double mask_rate = 4;      ///< CSQ's masks, times rate
-    double share = 0.6;        ///< of the run in which planes or widths are found
-    double strength = 0.1;     ///< FracBits: of the budget
-    bool from_float = false;   ///< fixed planes start from the float weights, not from what was hardened
-    std::vector<int> widths{}; ///< stored bits by layer
+    float rate = 0.05f;         ///< of float weights and biases, falling as a cosine
+    float step_rate = 0.05f;    ///< learned scales, times rate
+    double bit_rate = 20;       ///< CSQ's bits
+    double bit_decay = 1e-4;    ///< of CSQ's bits
+    double mask_rate = 4;       ///< CSQ's masks, times rate
+    double share = 0.6;         ///< of the run in which planes or widths are found
+    double strength = 0.1;      ///< FracBits: of the budget
+    double budget_strength = 1; ///< CSQ: of the budget
+    bool from_float = false;    ///< fixed planes start from the float weights, not from what was hardened
+    std::vector<int> widths{};  ///< stored bits by layer
 };
 
 /// Where a run is.
@@ -322,7 +323,7 @@ public:
                                               bits_,
                                               full_scales_,
                                               {.rate = {.start = static_cast<double>(k.rate)},
-                                               .budget = {.target_bits = target},
+                                               .budget = {.target_bits = target, .strength = k.budget_strength},
                                                .bit_rate = k.bit_rate,
                                                .mask_rate = k.mask_rate *
                                                             std::clamp(12500 / static_cast<double>(steps), 1.0, 10.0),

@@ -195,7 +195,7 @@ struct layer_moments {
 };
 
 /// The symmetric scale of least squared error, every weight counting as its input's variance does.
-float scale_for(std::span<const float> weights, const matrix& moments, quant::code_format format) {
+float scale_for(std::span<const float> weights, std::span<const double> variances, quant::code_format format) {
     constexpr int candidates = 64; // down to a fifth of the range
     float largest = 0.0f;
     for (const float w : weights) largest = std::max(largest, std::abs(w));
@@ -208,7 +208,7 @@ float scale_for(std::span<const float> weights, const matrix& moments, quant::co
         for (std::size_t i = 0; i < weights.size(); ++i) {
             const double off = static_cast<double>(weights[i]) -
                                static_cast<double>(quant::dequantize_one(quant::quantize_one(weights[i], p), p));
-            error += off * off * moments(index(i), index(i));
+            error += off * off * variances[i];
         }
         if (error < least) {
             least = error;
@@ -218,8 +218,9 @@ float scale_for(std::span<const float> weights, const matrix& moments, quant::co
     return best;
 }
 
-/// One group of a layer: l and q get the weights, biases, codes and scales of least error.
-void fit_group(layer& l, quant::quantized_tensor& q, std::size_t group, layer_moments m, const fit_settings& how) {
+/// One group of a layer gets the weights and biases of least error that `round` leaves it.
+template <class Round>
+void fit_group(layer& l, std::size_t group, layer_moments m, const fit_settings& how, const Round& round) {
     const std::size_t depth = l.weight.sample_size(), rows = l.weight.shape[0] / l.groups, first = group * rows;
     const auto d = index(depth);
     nn::matrix_map weights(&l.weight.data[first * depth], index(rows), d);
@@ -245,22 +246,17 @@ void fit_group(layer& l, quant::quantized_tensor& q, std::size_t group, layer_mo
     const std::span<double> factor_span(factors.data(), depth * depth);
     require(quant::factor_moments(factor_span, depth), l.name);
 
-    const auto codes = q.mutable_codes<std::int8_t>();
     std::vector<float> ordered(depth);
-    std::vector<std::int8_t> row(depth);
-    std::vector<double> errors(depth);
+    std::vector<double> variances(depth);
+    for (std::size_t i = 0; i < depth; ++i) variances[i] = m.xx(index(order[i]), index(order[i]));
     for (std::size_t r = 0; r < rows; ++r) {
         float* const own = &l.weight.data[(first + r) * depth];
-        quant::affine_params& p = q.mutable_params()[first + r];
-        p.zero_point = 0;
-        p.scale = scale_for({own, depth}, m.xx, p.format);
         for (std::size_t i = 0; i < depth; ++i) ordered[i] = own[order[i]];
-        require(quant::round_for_outputs<std::int8_t>(ordered, factor_span, p, row, errors), l.name);
+        round(row_of_weights{l, first + r, ordered, order, variances, factor_span});
         double mean = 0.0;
         for (std::size_t i = 0; i < depth; ++i) {
-            codes[(first + r) * depth + order[i]] = row[i];
-            own[order[i]] = quant::dequantize_one(row[i], p);
-            mean += static_cast<double>(own[order[i]]) * m.x[index(order[i])];
+            own[order[i]] = ordered[i];
+            mean += static_cast<double>(ordered[i]) * m.x[index(order[i])];
         }
         l.bias[first + r] = static_cast<float>(m.y[index(r)] - mean);
     }
@@ -271,14 +267,14 @@ void round(tensor& y, const quant::affine_params& p, const std::string& name) {
     require(quant::fake_quant(y.data, y.data, p), name);
 }
 
-} // namespace
-
-fitted_network fit(graph net, integer_parameters parameters, const labelled_set& set, std::size_t samples,
-                   const fit_settings& how) {
+/// Layer by layer, in order: round_value(value, its number, whose) and round_row(number of the layer, row).
+template <class Values, class Rows>
+graph fit_layers(graph net, const labelled_set& set, std::size_t samples, const fit_settings& how,
+                 const Values& round_value, const Rows& round_row) {
     std::vector<tensor> real(net.values), coded(net.values);
     std::vector<std::size_t> left = net.readers;
     real[net.input] = coded[net.input] = set.batch(0, std::min(samples, set.size));
-    round(coded[net.input], parameters.values[net.input], "the input");
+    round_value(coded[net.input], net.input, "the input");
     for (std::size_t i = 0; i < net.layers.size(); ++i) {
         layer& l = net.layers[i];
         std::vector<const tensor*> from, from_codes;
@@ -288,13 +284,46 @@ fitted_network fit(graph net, integer_parameters parameters, const labelled_set&
         }
         tensor y = run_layer(l, from);
         for (std::size_t g = 0; l.has_weight() && g < l.groups; ++g)
-            fit_group(l, parameters.weights[i], g, {l, *from_codes[0], y, g}, how);
+            fit_group(l, g, {l, *from_codes[0], y, g}, how, [&](const row_of_weights& w) { round_row(i, w); });
         coded[l.output] = run_layer(l, from_codes);
-        if (activation_behind(net, l) == nullptr) round(coded[l.output], parameters.values[l.output], l.name);
+        if (activation_behind(net, l) == nullptr) round_value(coded[l.output], l.output, l.name);
         for (const std::size_t v : l.inputs)
             if (--left[v] == 0) real[v] = coded[v] = {};
         real[l.output] = std::move(y);
     }
+    return net;
+}
+
+} // namespace
+
+graph fit_weights(graph net, const labelled_set& set, std::size_t samples, const fit_settings& how,
+                  const row_rounding& round_row) {
+    return fit_layers(
+        std::move(net), set, samples, how, [](tensor&, std::size_t, const std::string&) {},
+        [&](std::size_t, const row_of_weights& w) { round_row(w); });
+}
+
+fitted_network fit(graph net, integer_parameters parameters, const labelled_set& set, std::size_t samples,
+                   const fit_settings& how) {
+    std::vector<std::int8_t> row;
+    std::vector<double> errors;
+    net = fit_layers(
+        std::move(net), set, samples, how,
+        [&](tensor& y, std::size_t value, const std::string& name) { round(y, parameters.values[value], name); },
+        [&](std::size_t i, const row_of_weights& w) {
+            const std::size_t depth = w.weights.size();
+            row.resize(depth);
+            errors.resize(depth);
+            quant::affine_params& p = parameters.weights[i].mutable_params()[w.row];
+            p.zero_point = 0;
+            p.scale = scale_for(w.weights, w.variances, p.format);
+            require(quant::round_for_outputs<std::int8_t>(w.weights, w.factors, p, row, errors), w.of.name);
+            const auto codes = parameters.weights[i].mutable_codes<std::int8_t>();
+            for (std::size_t k = 0; k < depth; ++k) {
+                codes[w.row * depth + w.order[k]] = row[k];
+                w.weights[k] = quant::dequantize_one(row[k], p);
+            }
+        });
     return {std::move(net), std::move(parameters)};
 }
 

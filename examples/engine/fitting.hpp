@@ -19,6 +19,8 @@
 #include "integer.hpp"
 
 #include <cstddef>
+#include <functional>
+#include <span>
 
 namespace engine {
 
@@ -32,6 +34,20 @@ struct fit_settings {
 
 /// The network with its channels scaled: the same function within the ranges that were seen.
 graph equalized(graph net, const observations& seen, double power = 0.5);
+
+/// A row of weights that is to be rounded, in the order of falling variances of its inputs.
+struct row_of_weights {
+    const layer& of;
+    std::size_t row = 0;
+    std::span<float> weights;           ///< receives what they are rounded to
+    std::span<const std::size_t> order; ///< where each of them stands in the row
+    std::span<const double> variances;  ///< of their inputs
+    std::span<const double> factors;    ///< of quant::round_for_outputs
+};
+using row_rounding = std::function<void(const row_of_weights&)>;
+/// The weights and biases alone, layer by layer as below, each row on whatever grid `round_row` has for it; values stay float.
+graph fit_weights(graph net, const labelled_set& set, std::size_t samples, const fit_settings& how,
+                  const row_rounding& round_row);
 
 struct fitted_network {
     graph net; ///< weights as their codes stand for, and the biases that belong to them

@@ -102,8 +102,9 @@ private:
     std::size_t patch_size() const { return tensor::count(std::span(parameters_[0].value.shape).subspan(1)); }
     std::size_t out_extent(std::size_t in) const { return (in + 2 * o_.padding - o_.kernel) / o_.stride + 1; }
 
-    // Calls f(row of the patch matrix, output position, input offset) for every pair that is not in the padding. No test in the innermost loop.
-    template <class F> void for_each_tap(const tensor& y, F f) const {
+    // Calls f(row of the patch matrix, first output position, first input offset, how many) for every run of pairs that is not in the padding:
+    // outputs are neighbours, inputs are `stride` apart.
+    template <class F> void for_each_run(const tensor& y, F f) const {
         const std::size_t in = x_.shape[1], height = x_.shape[2], width = x_.shape[3];
         std::size_t row = 0;
         for (std::size_t c = 0; c < in; ++c)
@@ -113,21 +114,35 @@ private:
                     const std::size_t from = kx >= o_.padding ? 0 : (o_.padding - kx + o_.stride - 1) / o_.stride;
                     const std::size_t inside = width + o_.padding > kx ? width + o_.padding - kx : 0;
                     const std::size_t to = std::min(y.shape[3], (inside + o_.stride - 1) / o_.stride);
+                    if (from >= to) continue;
                     for (std::size_t oy = 0; oy < y.shape[2]; ++oy) {
                         const std::size_t iy = oy * o_.stride + ky - o_.padding; // wraps around when negative:
                         if (iy >= height) continue;                              // caught here all the same
-                        const std::size_t left = (c * height + iy) * width + kx - o_.padding;
-                        for (std::size_t ox = from; ox < to; ++ox) f(row, oy * y.shape[3] + ox, left + ox * o_.stride);
+                        f(row, oy * y.shape[3] + from, (c * height + iy) * width + from * o_.stride + kx - o_.padding,
+                          to - from);
                     }
                 }
     }
     // im2col: column p holds the input patch under output position p, so that the convolution is one matrix product.
     void gather(std::span<const float> x, matrix& columns, const tensor& y) const {
         columns.setZero();
-        for_each_tap(y, [&](std::size_t row, std::size_t p, std::size_t i) { columns(index(row), index(p)) = x[i]; });
+        for_each_run(y, [&](std::size_t row, std::size_t p, std::size_t i, std::size_t n) {
+            float* const to = columns.row(index(row)).data() + p;
+            if (o_.stride == 1) // most convolutions, and much faster
+                std::copy_n(x.data() + i, n, to);
+            else
+                for (std::size_t k = 0; k < n; ++k) to[k] = x[i + k * o_.stride];
+        });
     }
     void scatter(const matrix& columns, std::span<float> x, const tensor& y) const {
-        for_each_tap(y, [&](std::size_t row, std::size_t p, std::size_t i) { x[i] += columns(index(row), index(p)); });
+        for_each_run(y, [&](std::size_t row, std::size_t p, std::size_t i, std::size_t n) {
+            const float* const from = columns.row(index(row)).data() + p;
+            float* const to = x.data() + i;
+            if (o_.stride == 1)
+                for (std::size_t k = 0; k < n; ++k) to[k] += from[k];
+            else
+                for (std::size_t k = 0; k < n; ++k) to[k * o_.stride] += from[k];
+        });
     }
 
     options o_;
