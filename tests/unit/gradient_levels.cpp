@@ -229,9 +229,9 @@ TEST_CASE("levels by selection are as good as those of the sorted bucket") {
                 REQUIRE(gradients::detail::orq_by_selection(v, selected));
             else
                 selected = parted;
-            std::span<std::byte> rest(w);
+            quant::detail::arena memory(w);
             gradients::detail::ordered_bucket sorted;
-            REQUIRE(gradients::detail::order_bucket(v, rest, sorted));
+            REQUIRE(gradients::detail::order_bucket(v, memory, sorted));
             halved.front() = sorted.value.front();
             halved.back() = sorted.value.back();
             for (std::size_t step = (n - 1) / 2; step > 0; step /= 2)

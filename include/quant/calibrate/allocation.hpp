@@ -20,12 +20,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <new>
 #include <quant/calibrate/heap.hpp>
+#include <quant/calibrate/workspace.hpp>
 #include <quant/core/convert.hpp>
 #include <quant/core/status.hpp>
 #include <span>
-#include <type_traits>
 
 QUANT_BEGIN_NAMESPACE
 
@@ -125,37 +124,9 @@ template <class Steps> inline void spend_with_scans(Steps&& steps) noexcept {
     }
 }
 
-// ---- the caller's memory -------------------------------------------------------------------------------------------------
+// ---- tables --------------------------------------------------------------------------------------------------------------
 
-/// Hands out pieces of a workspace of any alignment.
-class arena {
-public:
-    explicit arena(std::span<std::byte> bytes) noexcept : at_(bytes.data()), left_(bytes.size()) {}
-    /// n elements, or a null pointer where they do not fit; nothing is handed out after that.
-    template <class T> [[nodiscard]] T* take(std::size_t n) noexcept {
-        static_assert(std::is_trivially_destructible_v<T>);
-        const auto address = reinterpret_cast<std::uintptr_t>(at_);
-        const std::size_t skip = (alignof(T) - address % alignof(T)) % alignof(T);
-        if (!ok_ || left_ < skip || (left_ - skip) / sizeof(T) < n) {
-            ok_ = false;
-            return nullptr;
-        }
-        T* const first = reinterpret_cast<T*>(at_ + skip);
-        for (std::size_t i = 0; i < n; ++i) ::new (static_cast<void*>(first + i)) T{};
-        at_ += skip + n * sizeof(T);
-        left_ -= skip + n * sizeof(T);
-        return first;
-    }
-    [[nodiscard]] std::size_t left() const noexcept { return left_; }
-    /// Whether everything asked for so far was there.
-    [[nodiscard]] bool ok() const noexcept { return ok_; }
-
-private:
-    std::byte* at_;
-    std::size_t left_;
-    bool ok_ = true;
-};
-
+using detail::arena;
 inline constexpr std::size_t most_options = 256;
 inline constexpr std::uint64_t most_cost = std::uint64_t{1} << 62;
 inline constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -398,12 +369,30 @@ inline std::int64_t fixed(double excess, double scale) noexcept {
     return std::llround(excess * scale); // the product is exact, as the scale is a power of two
 }
 
-/// What every call does first.
-inline status begin(const option_table& table, std::uint64_t budget, std::size_t choices, arena& memory,
-                    rows& r) noexcept {
-    if (choices != table.layers) return {errc::shape_mismatch, "choice"};
-    return read_rows(table, budget, memory, r);
-}
+/// What every search starts with: the rows of the table, a choice for each to work on, and room for their hulls.
+struct search {
+    arena memory;
+    rows r;
+    std::uint8_t* own = nullptr;
+    hull_step* steps = nullptr;
+
+    explicit search(std::span<std::byte> workspace) noexcept : memory(workspace) {}
+    /// Whether all that is taken was there the caller asks, after having taken more.
+    [[nodiscard]] status open(const option_table& table, std::uint64_t budget, std::size_t choices) noexcept {
+        if (choices != table.layers) return {errc::shape_mismatch, "choice"};
+        if (const status s = read_rows(table, budget, memory, r); !s) return s;
+        own = memory.take<std::uint8_t>(r.count);
+        steps = memory.take<hull_step>(r.count * r.options);
+        return {};
+    }
+    /// The best multiplier; `own` becomes its choice.
+    [[nodiscard]] multiplier walk() noexcept { return walk_hulls(r, steps, hull_steps(r, steps), own); }
+    /// Greedy, into `choice`.
+    void climb(std::uint8_t* choice, heap_entry* heap) noexcept {
+        for (std::size_t row = 0; row < r.count; ++row) choice[row] = r.start[row];
+        spend_with_heap(table_steps{r, choice, r.room}, heap);
+    }
+};
 
 } // namespace allocation_detail
 
@@ -435,17 +424,13 @@ inline status begin(const option_table& table, std::uint64_t budget, std::size_t
                                                         std::span<std::uint8_t> choice,
                                                         std::span<std::byte> workspace) noexcept {
     using namespace allocation_detail;
-    arena memory(workspace);
-    rows r;
-    if (const status s = begin(table, budget, choice.size(), memory, r); !s) return s;
-    std::uint8_t* const own = memory.take<std::uint8_t>(r.count);
-    hull_step* const steps = memory.take<hull_step>(r.count * r.options);
-    heap_entry* const heap = memory.take<heap_entry>(r.count);
-    if (!memory.ok()) return status{errc::buffer_too_small, "workspace"};
-    const multiplier best = walk_hulls(r, steps, hull_steps(r, steps), own);
-    for (std::size_t row = 0; row < r.count; ++row) own[row] = r.start[row];
-    spend_with_heap(table_steps{r, own, r.room}, heap);
-    return settle(table, r, own, choice, best.bound);
+    search in(workspace);
+    if (const status s = in.open(table, budget, choice.size()); !s) return s;
+    heap_entry* const heap = in.memory.take<heap_entry>(in.r.count);
+    if (!in.memory.ok()) return status{errc::buffer_too_small, "workspace"};
+    const multiplier best = in.walk();
+    in.climb(in.own, heap);
+    return settle(table, in.r, in.own, choice, best.bound);
 }
 
 /// The feasible point of the best multiplier: the hulls are walked, steepest step first, up to the first step that does not fit.
@@ -454,14 +439,11 @@ inline status begin(const option_table& table, std::uint64_t budget, std::size_t
                                                             std::span<std::uint8_t> choice,
                                                             std::span<std::byte> workspace) noexcept {
     using namespace allocation_detail;
-    arena memory(workspace);
-    rows r;
-    if (const status s = begin(table, budget, choice.size(), memory, r); !s) return s;
-    std::uint8_t* const own = memory.take<std::uint8_t>(r.count);
-    hull_step* const steps = memory.take<hull_step>(r.count * r.options);
-    if (!memory.ok()) return status{errc::buffer_too_small, "workspace"};
-    const multiplier best = walk_hulls(r, steps, hull_steps(r, steps), own);
-    return settle(table, r, own, choice, best.bound);
+    search in(workspace);
+    if (const status s = in.open(table, budget, choice.size()); !s) return s;
+    if (!in.memory.ok()) return status{errc::buffer_too_small, "workspace"};
+    const multiplier best = in.walk();
+    return settle(table, in.r, in.own, choice, best.bound);
 }
 
 namespace allocation_detail {
@@ -645,18 +627,15 @@ inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
                                                        std::span<std::uint8_t> choice,
                                                        std::span<std::byte> workspace) noexcept {
     using namespace allocation_detail;
-    arena memory(workspace);
-    rows r;
-    if (const status s = begin(table, budget, choice.size(), memory, r); !s) return s;
-    std::uint8_t* const own = memory.take<std::uint8_t>(r.count);
-    std::uint8_t* const greedy = memory.take<std::uint8_t>(r.count);
-    hull_step* const steps = memory.take<hull_step>(r.count * r.options);
-    heap_entry* const heap = memory.take<heap_entry>(r.count);
-    std::int64_t* const losses = memory.take<std::int64_t>(r.count * r.options);
-    if (!memory.ok()) return status{errc::buffer_too_small, "workspace"};
-    const multiplier best = walk_hulls(r, steps, hull_steps(r, steps), own);
-    for (std::size_t row = 0; row < r.count; ++row) greedy[row] = r.start[row];
-    spend_with_heap(table_steps{r, greedy, r.room}, heap);
+    search in(workspace);
+    if (const status s = in.open(table, budget, choice.size()); !s) return s;
+    const rows& r = in.r;
+    heap_entry* const heap = in.memory.take<heap_entry>(r.count);
+    std::int64_t* const losses = in.memory.take<std::int64_t>(r.count * r.options);
+    std::uint8_t* const greedy = in.memory.take<std::uint8_t>(r.count);
+    if (!in.memory.ok()) return status{errc::buffer_too_small, "workspace"};
+    const multiplier best = in.walk();
+    in.climb(greedy, heap);
 
     // What a row's option costs above the least of its row in D is added to the bound of every choice that contains it.
     const double most = excess_of(r, greedy), lambda = best.lambda;
@@ -679,12 +658,12 @@ inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
     }
     const kept_options kept{r, losses};
     cell_table cells;
-    if (const status s = cells.size(kept, true, memory); !s) return s;
+    if (const status s = cells.size(kept, true, in.memory); !s) return s;
     cells.fill(kept);
-    cells.choose(kept, own);
+    cells.choose(kept, in.own);
     const bool whole = cells.unit == cells.natural;
-    const bool better = whole || excess_of(r, own) < most;
-    allocation out = settle(table, r, better ? own : greedy, choice, best.bound);
+    const bool better = whole || excess_of(r, in.own) < most;
+    allocation out = settle(table, r, better ? in.own : greedy, choice, best.bound);
     out.exact = out.exact || whole;
     out.unit = cells.unit;
     return out;
@@ -779,20 +758,19 @@ struct list_link {
     using namespace allocation_detail;
     const std::size_t kinds = budgets.size();
     if (kinds == 0 || kinds > most_budgets) return status{errc::invalid_argument, "budgets"};
-    arena memory(workspace);
-    rows r;
-    if (const status s = begin(table, budgets[0], choice.size(), memory, r); !s)
+    search in(workspace);
+    if (const status s = in.open(table, budgets[0], choice.size()); !s)
         return s.code == errc::budget_infeasible ? status{errc::budget_infeasible, "budgets"} : s;
     const std::size_t table_size = table.layers * table.options;
     if (more_costs.size() != (kinds - 1) * table_size) return status{errc::shape_mismatch, "more_costs"};
-    std::uint8_t* const own = memory.take<std::uint8_t>(r.count);
-    hull_step* const steps = memory.take<hull_step>(r.count * r.options);
+    arena& memory = in.memory;
+    const rows& r = in.r;
     std::int64_t* const losses = memory.take<std::int64_t>(r.count * r.options);
     std::uint64_t* const costs = memory.take<std::uint64_t>(r.count * r.options * kinds);
     std::uint64_t* const ahead =
         memory.take<std::uint64_t>((r.count + 1) * kinds); // least costs of the rows still to come
     if (!memory.ok()) return status{errc::buffer_too_small, "workspace"};
-    const multiplier first = walk_hulls(r, steps, hull_steps(r, steps), own);
+    const multiplier first = in.walk();
     static_cast<void>(keep_all(r, losses));
     for (std::size_t l = 0; l < table.layers; ++l)
         for (std::size_t b = 0; b < r.options; ++b)
@@ -871,10 +849,10 @@ struct list_link {
     }
     std::size_t at = 0;
     for (std::size_t row = r.count; row-- > 0;) {
-        own[row] = static_cast<std::uint8_t>(links[row * room + at].option);
+        in.own[row] = static_cast<std::uint8_t>(links[row * room + at].option);
         at = links[row * room + at].parent;
     }
-    allocation out = settle(table, r, own, choice, first.bound);
+    allocation out = settle(table, r, in.own, choice, first.bound);
     out.exact = out.exact || !thinned;
     return out;
 }

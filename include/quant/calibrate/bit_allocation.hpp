@@ -18,6 +18,7 @@
 #include <quant/calibrate/aciq.hpp>
 #include <quant/calibrate/allocation.hpp>
 #include <quant/calibrate/statistics_summary.hpp>
+#include <quant/calibrate/workspace.hpp>
 #include <quant/core/code_format.hpp>
 #include <quant/core/status.hpp>
 #include <quant/core/tensor_view.hpp>

@@ -21,6 +21,7 @@
 #include <quant/calibrate/allocation.hpp>
 #include <quant/calibrate/scale_fit.hpp>
 #include <quant/calibrate/sensitivity.hpp>
+#include <quant/calibrate/workspace.hpp>
 #include <quant/core/status.hpp>
 #include <span>
 
@@ -53,7 +54,7 @@ inline constexpr std::size_t most_multipoints = 64;
 class point_sequence {
 public:
     point_sequence(std::size_t depth, std::span<const double> moments, const multipoint_options& options,
-                   allocation_detail::arena& memory) noexcept
+                   detail::arena& memory) noexcept
         : depth_(depth), moments_(moments), options_(options) {
         const std::size_t n = options.most_points;
         residual_ = memory.take<double>(depth);
@@ -230,7 +231,7 @@ fit_channels(std::span<const float> weights, std::size_t depth, std::span<const 
              std::span<std::int8_t> codes, std::span<std::byte> workspace, Enough&& enough) noexcept {
     if (depth == 0 || weights.size() != counts.size() * depth) return status{errc::shape_mismatch, "counts"};
     if (const status s = check_multipoint(depth, moments, options); !s) return s;
-    allocation_detail::arena memory(workspace);
+    detail::arena memory(workspace);
     point_sequence sequence(depth, moments, options, memory);
     std::int8_t* const own = memory.take<std::int8_t>(depth * options.most_points);
     if (!memory.ok()) return status{errc::buffer_too_small, "workspace"};
@@ -280,7 +281,7 @@ fit_channels(std::span<const float> weights, std::size_t depth, std::span<const 
     multipoint_options own = options;
     own.most_points = points;
     if (const status s = detail::check_multipoint(depth, moments, own); !s) return s;
-    allocation_detail::arena memory(workspace);
+    detail::arena memory(workspace);
     detail::point_sequence sequence(depth, moments, own, memory);
     if (!memory.ok()) return status{errc::buffer_too_small, "workspace"};
     if (const status s = sequence.begin(w, codes.data()); !s) return s;
@@ -344,7 +345,7 @@ multipoint_layer_of(std::span<const float> weights, std::size_t depth, std::span
     const std::size_t channels = weights.size() / depth, most = options.most_points;
     if (errors.size() != channels * most) return {errc::shape_mismatch, "errors"};
     if (cost.size() != errors.size()) return {errc::shape_mismatch, "cost"};
-    allocation_detail::arena memory(workspace);
+    detail::arena memory(workspace);
     detail::point_sequence sequence(depth, moments, options, memory);
     std::int8_t* const own = memory.take<std::int8_t>(depth * most);
     if (!memory.ok()) return {errc::buffer_too_small, "workspace"};

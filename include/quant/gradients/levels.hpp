@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <quant/calibrate/workspace.hpp>
 #include <quant/core/status.hpp>
 #include <quant/simd/gradient_kernels.hpp>
 #include <span>
@@ -58,16 +59,6 @@ struct two_levels {
 
 inline namespace QUANT_TARGET_TAG {
 namespace detail {
-
-/// n elements of the workspace; empty when it is too small.
-template <class T> [[nodiscard]] inline std::span<T> take(std::span<std::byte>& workspace, std::size_t n) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
-    const std::size_t skip = (alignof(T) - address % alignof(T)) % alignof(T);
-    if (workspace.size() < skip || (workspace.size() - skip) / sizeof(T) < n) return {};
-    auto* const first = workspace.data() + skip;
-    workspace = workspace.subspan(skip + n * sizeof(T));
-    return {reinterpret_cast<T*>(first), n};
-}
 
 [[nodiscard]] inline status check_bucket(std::span<const float> v) noexcept {
     if (v.empty()) return {errc::no_data, "v"};
@@ -180,18 +171,18 @@ struct ordered_bucket {
     }
 };
 
-[[nodiscard]] inline status order_bucket(std::span<const float> v, std::span<std::byte>& workspace,
+[[nodiscard]] inline status order_bucket(std::span<const float> v, quant::detail::arena& memory,
                                          ordered_bucket& out) noexcept {
     if (const status s = check_bucket(v); !s) return s;
     const std::size_t n = v.size();
-    out.sum = take<double>(workspace, n);
-    out.value = take<float>(workspace, n);
-    std::span<std::byte> rest = workspace; // the keys are not needed any more after this
-    const auto keys = take<std::uint32_t>(rest, n), others = take<std::uint32_t>(rest, n);
-    if (out.sum.empty() || out.value.empty() || keys.empty() || others.empty())
-        return {errc::buffer_too_small, "workspace"};
+    out.sum = {memory.take_unset<double>(n), n};
+    out.value = {memory.take_unset<float>(n), n};
+    quant::detail::arena passing = memory; // the keys are not needed any more after this
+    std::uint32_t* const keys = passing.take_unset<std::uint32_t>(n);
+    std::uint32_t* const others = passing.take_unset<std::uint32_t>(n);
+    if (!passing.ok()) return {errc::buffer_too_small, "workspace"};
     for (std::size_t i = 0; i < n; ++i) keys[i] = order_key(v[i] + 0.0f); // no negative zero
-    const std::uint32_t* const sorted = sort_keys(keys.data(), others.data(), n);
+    const std::uint32_t* const sorted = sort_keys(keys, others, n);
     for (std::size_t i = 0; i < n; ++i) out.value[i] = from_key(sorted[i]);
     // What is not finite came to an end.
     if (!(out.value[0] >= -largest_level && out.value[n - 1] <= largest_level)) return {errc::non_finite, "v"};
@@ -300,8 +291,10 @@ inline constexpr std::size_t most_parted_levels = 17;
     if (const status s = find_ends(v, levels); !s) return s;
     const std::size_t count = levels.size();
     constexpr std::size_t most = most_parted_levels - 1, slack = simd::virtual_lanes;
-    auto here = take<float>(workspace, v.size() + most * slack), there = take<float>(workspace, here.size());
-    if (here.empty() || there.empty()) return {errc::buffer_too_small, "workspace"};
+    const std::size_t room = v.size() + most * slack;
+    quant::detail::arena memory(workspace);
+    std::span here(memory.take_unset<float>(room), room), there(memory.take_unset<float>(room), room);
+    if (!memory.ok()) return {errc::buffer_too_small, "workspace"};
     std::span<float> part[most]; // the elements of every interval, without its lower end
     part[0] = here.first(simd::copy_between<false>(v.data(), v.size(), levels.front(), levels.back(), here.data()));
     for (std::size_t step = (count - 1) / 2, parts = 1; step > 0; step /= 2, parts *= 2) {
@@ -351,8 +344,9 @@ inline constexpr std::size_t most_parted_levels = 17;
     if (count <= few_levels && v.size() >= many_elements) return detail::orq_by_selection(v, levels);
     if (count <= detail::most_parted_levels && v.size() >= elements_of_level * count)
         return detail::orq_by_parting(v, levels, workspace);
+    quant::detail::arena memory(workspace);
     detail::ordered_bucket bucket;
-    if (const status s = detail::order_bucket(v, workspace, bucket); !s) return s;
+    if (const status s = detail::order_bucket(v, memory, bucket); !s) return s;
     levels[0] = bucket.value.front();
     levels[count - 1] = bucket.value.back();
     for (std::size_t step = (count - 1) / 2; step > 0; step /= 2)
@@ -369,8 +363,9 @@ inline constexpr std::size_t most_parted_levels = 17;
                                           std::span<std::byte> workspace, std::size_t rounds = 64) noexcept {
     const std::size_t count = levels.size();
     if (count < 2 || count > most_levels) return {errc::invalid_argument, "levels"};
+    quant::detail::arena memory(workspace);
     detail::ordered_bucket bucket;
-    if (const status s = detail::order_bucket(v, workspace, bucket); !s) return s;
+    if (const status s = detail::order_bucket(v, memory, bucket); !s) return s;
     for (std::size_t k = 1; k < count; ++k)
         if (!(levels[k - 1] <= levels[k])) return {errc::invalid_argument, "levels"};
     if (!(levels[0] <= bucket.value.front() && levels[count - 1] >= bucket.value.back()))
@@ -436,24 +431,24 @@ struct exact_search {
                                        std::span<std::byte> workspace) noexcept {
     const std::size_t count = levels.size(), n = v.size();
     if (count < 2 || count > most_levels) return {errc::invalid_argument, "levels"};
+    quant::detail::arena memory(workspace);
     detail::ordered_bucket bucket;
-    if (const status s = detail::order_bucket(v, workspace, bucket); !s) return s;
-    const auto squares = detail::take<double>(workspace, n);
-    auto before = detail::take<double>(workspace, n), best = detail::take<double>(workspace, n);
-    const auto from = detail::take<std::uint32_t>(workspace, n * (count - 2));
-    if (squares.empty() || before.empty() || best.empty() || (from.empty() && count > 2))
-        return {errc::buffer_too_small, "workspace"};
+    if (const status s = detail::order_bucket(v, memory, bucket); !s) return s;
+    double* const squares = memory.take_unset<double>(n);
+    double *before = memory.take_unset<double>(n), *best = memory.take_unset<double>(n);
+    std::uint32_t* const from = memory.take_unset<std::uint32_t>(n * (count - 2));
+    if (!memory.ok()) return {errc::buffer_too_small, "workspace"};
     double sum = 0;
     for (std::size_t i = 0; i < n; ++i) {
         const double y = bucket.above_first(bucket.value[i]);
         squares[i] = sum += simd::rounded_product(y, y);
     }
-    const detail::exact_search one{bucket, squares.data(), nullptr, nullptr, nullptr};
+    const detail::exact_search one{bucket, squares, nullptr, nullptr, nullptr};
     for (std::size_t j = 0; j < n; ++j) before[j] = one.cost(0, j);
     for (std::size_t k = 0; k + 2 < count; ++k) {
-        const detail::exact_search more{bucket, squares.data(), before.data(), best.data(), from.data() + k * n};
+        const detail::exact_search more{bucket, squares, before, best, from + k * n};
         more.fill(0, n, 0, n - 1);
-        const auto other = before;
+        double* const other = before;
         before = best;
         best = other;
     }
@@ -556,8 +551,9 @@ inline status uniform_levels(std::span<const float> v, std::span<float> levels) 
     if (rule == threshold_rule::mean || rule == threshold_rule::lloyd) {
         threshold = simd::detail::float_at_least(total / static_cast<double>(n));
     } else if (rule == threshold_rule::two_means) {
+        quant::detail::arena memory(workspace);
         detail::ordered_bucket bucket;
-        if (const status s = detail::order_bucket(v, workspace, bucket); !s) return s;
+        if (const status s = detail::order_bucket(v, memory, bucket); !s) return s;
         threshold = bucket.value[0];
         double most = -1;
         for (std::size_t k = 1; k < n; ++k) {

@@ -15,6 +15,7 @@
 #include <quant/calibrate/empirical.hpp>
 #include <quant/calibrate/histogram.hpp>
 #include <quant/calibrate/moments.hpp>
+#include <quant/calibrate/workspace.hpp>
 #include <quant/quantize/bit_planes.hpp>
 #include <quant/quantize/quantize.hpp>
 #include <quant/quantize/quantized_tensor.hpp>
@@ -135,17 +136,6 @@ struct scheme_buffers {
 
 namespace detail {
 
-/// Cuts an aligned array of `n` elements off the front of a workspace; empty when there is too little.
-template <class T> [[nodiscard]] inline std::span<T> take(std::span<std::byte>& workspace, std::size_t n) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
-    const std::size_t skip = (alignof(T) - address % alignof(T)) % alignof(T);
-    if (workspace.size() < skip || (workspace.size() - skip) / sizeof(T) < n) return {};
-    auto* const first = workspace.data() + skip;
-    workspace = workspace.subspan(skip + n * sizeof(T));
-    for (std::size_t i = 0; i < n; ++i) new (first + i * sizeof(T)) T{};
-    return {reinterpret_cast<T*>(first), n};
-}
-
 [[nodiscard]] inline std::size_t workspace_for(std::size_t slices, bool allocates) noexcept {
     if (!allocates) return 0;
     return slices * (sizeof(double) + sizeof(std::uint64_t) + sizeof(std::uint8_t)) + 2 * alignof(std::max_align_t) +
@@ -185,11 +175,11 @@ template <class Clipping, real_element T, std::size_t Rank>
     status outcome{};
     if (p.allocates && map->count > 0) {
         if (p.format.bits > 8) return {errc::bits_out_of_range, "average_bits"};
-        const auto spreads = take<double>(buffers.workspace, map->count);
-        const auto counts = take<std::uint64_t>(buffers.workspace, map->count);
-        const auto chosen = take<std::uint8_t>(buffers.workspace, map->count);
-        if (chosen.size() != map->count || counts.size() != map->count || spreads.size() != map->count)
-            return {errc::buffer_too_small, "workspace"};
+        arena memory(buffers.workspace);
+        const std::span spreads(memory.take<double>(map->count), map->count);
+        const std::span counts(memory.take<std::uint64_t>(map->count), map->count);
+        const std::span chosen(memory.take<std::uint8_t>(map->count), map->count);
+        if (!memory.ok()) return {errc::buffer_too_small, "workspace"};
         for (std::size_t s = 0; s < map->count; ++s) {
             const auto slice = slice_at(src, p.granularity, *map, s);
             spreads[s] = allocation_spread(slice, p);
@@ -199,7 +189,7 @@ template <class Clipping, real_element T, std::size_t Rank>
         how.average_bits = p.average.mean;
         how.min_bits = p.average.min_bits;
         how.max_bits = p.average.max_bits;
-        outcome = allocate_bits(spreads, chosen, how, counts, buffers.workspace);
+        outcome = allocate_bits(spreads, chosen, how, counts, memory.rest());
         if (!outcome) return outcome;
         widths = chosen;
     }
