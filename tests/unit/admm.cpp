@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // ADMM: quadratic losses with exact inner solutions: where it finds the optimum, where it cycles and where it stays above.
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <catch2/catch_test_macros.hpp>
@@ -8,21 +9,16 @@
 #include <cstdint>
 #include <limits>
 #include <quant/admm.hpp>
-#include <quant/core/random.hpp>
 #include <span>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 using quant::errc;
 namespace admm = quant::admm;
+using test::names;
+using test::uniform;
 
 namespace {
-
-double uniform(std::uint64_t seed, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 constexpr std::size_t n = 4;
 using vector = std::array<double, n>;

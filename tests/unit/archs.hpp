@@ -2,6 +2,7 @@
 #pragma once
 // The instruction sets compiled into the tests, as the type list that TEMPLATE_LIST_TEST_CASE takes. Where the
 // sanitizers make one instruction set compile for minutes, the gate takes only the widest; the preset debug-sanitize takes them all.
+// What else a build may take less of: see `sanitized` and `fewer_types`.
 
 #include <quant/simd/arch.hpp>
 #include <tuple>
@@ -15,6 +16,14 @@ inline constexpr bool sanitized = true;
 inline constexpr bool sanitized = __has_feature(address_sanitizer);
 #else
 inline constexpr bool sanitized = false;
+#endif
+
+// The verbs around the kernels are the same code for every instruction set. Of the gate's builds clang's and the one of the README's
+// command take every element type, code type and rank; the others, for more time than they are worth, one of each way through the code.
+#if defined(QUANT_TEST_FEWER_TYPES)
+inline constexpr bool fewer_types = true;
+#else
+inline constexpr bool fewer_types = sanitized;
 #endif
 
 template <class List> struct as_tuple;

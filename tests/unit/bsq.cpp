@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // BSQ: straight-through gradients, the group lasso, requantization that changes no weight, growing and vanishing layers.
 #include "archs.hpp"
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -9,17 +10,17 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <quant/bsq.hpp>
-#include <quant/core/random.hpp>
 #include <span>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 using quant::rounding;
 namespace bsq = quant::bsq;
+using test::names;
+using test::same_bytes;
+using test::uniform;
 
 namespace {
 
@@ -33,9 +34,6 @@ template <class T> struct owned {
     owned& operator=(const owned&) = delete;
 };
 
-double uniform(std::uint64_t seed, std::uint64_t stream, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, stream, i) >> 11) * 0x1p-53 - 1;
-}
 /// Real bits in [0, 2], half of them near 0 or 1.
 template <class T> void fill(owned<T>& l, std::uint64_t seed) {
     for (std::size_t i = 0; i < l.positive.size(); ++i) {
@@ -59,10 +57,6 @@ template <class T> std::vector<T> weights_of(const owned<T>& l, rounding rule = 
     REQUIRE(bsq::forward(l.layer, w, rule));
     return w;
 }
-template <class T> bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
-    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 } // namespace
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Training under constraints: the scalar problem with a known multiplier, published logits, gradients against differences, rankings.
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <catch2/catch_test_macros.hpp>
@@ -8,20 +9,16 @@
 #include <cstdint>
 #include <limits>
 #include <quant/constraints.hpp>
-#include <quant/core/random.hpp>
 #include <span>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 namespace constraints = quant::constraints;
+using test::names;
+using test::uniform;
 
 namespace {
 
-double uniform(std::uint64_t seed, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 std::vector<double> numbers(std::size_t n, std::uint64_t seed, double reach = 1) {
     std::vector<double> v(n);
     for (std::size_t i = 0; i < n; ++i) v[i] = reach * uniform(seed, i);

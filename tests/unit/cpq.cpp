@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Probabilistic grids: published values, probabilities and all derivatives against differences, the mode is the nearest point.
 #include "archs.hpp"
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <catch2/catch_template_test_macros.hpp>
@@ -8,27 +9,19 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <quant/core/random.hpp>
 #include <quant/train/cpq.hpp>
 #include <span>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 namespace cpq = quant::cpq;
 using cpq::surrogate;
+using test::names;
+using test::same_bytes;
+using test::uniform;
 
 namespace {
-
-double uniform(std::uint64_t seed, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
-}
-template <class T> bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
-    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 std::vector<double> probabilities(double x, const cpq::grid& g, std::span<const double> gates = {}) {
     std::vector<double> pi(2 * static_cast<std::size_t>(g.largest()) + 1);

@@ -1,29 +1,25 @@
 // SPDX-License-Identifier: MIT
 // The loop around CSQ: a small regression trained to budgets from both sides, resumed from a checkpoint, frozen parts, and what it refuses.
+#include "archs.hpp"
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <quant/core/random.hpp>
 #include <quant/csq.hpp>
 #include <quant/uniform.hpp>
 #include <span>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 namespace csq = quant::csq;
+using test::names;
+using test::uniform;
 
 namespace {
-
-double uniform(std::uint64_t seed, std::uint64_t stream, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, stream, i) >> 11) * 0x1p-53 - 1;
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 /// Three linear maps [inputs, outputs] to be recovered from their outputs on 64 inputs; later ones matter more.
 struct problem {
@@ -114,13 +110,8 @@ struct run {
 } // namespace
 
 TEST_CASE("twenty lines around CSQ reach the budget from above and from below, and harden exactly") {
-#if defined(__SANITIZE_ADDRESS__)
-    constexpr std::size_t steps = 500;
-    const std::vector<double> targets{3};
-#else
-    constexpr std::size_t steps = 2000;
-    const std::vector<double> targets{2, 3, 5};
-#endif
+    constexpr std::size_t steps = test::sanitized ? 500 : 2000;
+    const auto targets = test::sanitized ? std::vector<double>{3} : std::vector<double>{2, 3, 5};
     const problem p;
     for (const double target : targets)
         for (const bool growing : {false, true}) {
@@ -153,11 +144,7 @@ TEST_CASE("twenty lines around CSQ reach the budget from above and from below, a
 }
 
 TEST_CASE("rows with masks of their own reach the budget too, and differ in their planes") {
-#if defined(__SANITIZE_ADDRESS__)
-    constexpr std::size_t steps = 500;
-#else
-    constexpr std::size_t steps = 2000;
-#endif
+    constexpr std::size_t steps = test::sanitized ? 500 : 2000;
     const problem p;
     run r{{.budget = {.target_bits = 3}}, true};
     REQUIRE(r.start(p));

@@ -1,28 +1,25 @@
 // SPDX-License-Identifier: MIT
 // DropBits: gates against published values, products over levels, derivatives against differences, widths.
+#include "support.hpp"
 #include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <quant/core/random.hpp>
 #include <quant/cpq.hpp>
 #include <span>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 namespace cpq = quant::cpq;
 namespace dropbits = quant::dropbits;
 using dropbits::sharing;
+using test::names;
+using test::uniform;
 
 namespace {
 
-double uniform(std::uint64_t seed, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
-}
 std::size_t place(int k) { return static_cast<std::size_t>(k + 7); }
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 } // namespace
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // FracBits: integer widths are the plain quantizer, widths between them mix, gradients against differences, costs, and integers at the end.
 #include "archs.hpp"
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -9,32 +10,26 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <quant/core/random.hpp>
 #include <quant/fracbits.hpp>
 #include <set>
 #include <span>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 namespace fracbits = quant::fracbits;
+using test::names;
+using test::same_bytes;
+using test::uniform;
 
 namespace {
 
-double uniform(std::uint64_t seed, std::uint64_t stream, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, stream, i) >> 11) * 0x1p-53 - 1;
-}
 template <class T> std::vector<T> numbers(std::size_t n, std::uint64_t seed, double reach) {
     std::vector<T> v(n);
     for (std::size_t i = 0; i < n; ++i) v[i] = static_cast<T>(reach * uniform(seed, 0, i));
     return v;
 }
-template <class T> bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
-    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 /// Formula (R1), ties to even.
 double at_width(double u, double width) {

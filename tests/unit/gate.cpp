@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Gates: their error in ulp against long double, the same bytes on every architecture, what happens at the ends; schedules, budgets.
 #include "archs.hpp"
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -9,7 +10,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <quant/core/random.hpp>
 #include <quant/simd/exponential.hpp>
@@ -19,16 +19,12 @@
 #include <vector>
 
 using quant::errc;
+using test::same_bytes;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::uint32_t stride = 40009;
-constexpr int samples = 20000;
-#else
-constexpr std::uint32_t stride = 1009;
-constexpr int samples = 300000;
-#endif
+constexpr std::uint32_t stride = test::sanitized ? 40009 : 1009;
+constexpr int samples = test::sanitized ? 20000 : 300000;
 
 /// |got - want| in units of the last place of a T as large as `want`.
 template <class T> double ulps(T got, long double want) {
@@ -51,10 +47,6 @@ template <class T> void look_tanh(T x, worst& w) {
     const long double wide = static_cast<long double>(x), c = std::cosh(wide);
     w.value = std::max(w.value, ulps(g.value, std::tanh(wide)));
     w.slope = std::max(w.slope, ulps(g.slope, 1 / (c * c)));
-}
-
-template <class T> bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
-    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 /// Arguments of all sizes and both signs, the ends included.

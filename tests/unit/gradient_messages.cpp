@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Gradient messages: their bytes, the same on every architecture; random rounding in closed form; damage is found and named.
 #include "archs.hpp"
+#include "support.hpp"
 #include <algorithm>
 #include <bit>
 #include <catch2/catch_approx.hpp>
@@ -25,6 +26,7 @@ using gradients::scheme;
 using gradients::threshold_rule;
 using floats = std::vector<float>;
 using bytes = std::vector<std::byte>;
+using test::names;
 
 namespace {
 
@@ -94,7 +96,6 @@ const floats vector_of_the_specification{-.9f, -.35f, -.2f, -.12f, -.05f, -.02f,
     }
     return v;
 }
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 template <std::size_t N> void overwrite(bytes& b, std::size_t at, const unsigned (&with)[N]) {
     for (std::size_t i = 0; i < N; ++i) b[at + i] = static_cast<std::byte>(with[i]);
 }

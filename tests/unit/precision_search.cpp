@@ -1,26 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Mixed widths: the published example, gradients against differences.
+#include "support.hpp"
 #include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <quant/core/random.hpp>
 #include <quant/precision_search.hpp>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 namespace search = quant::precision_search;
-
-namespace {
-
-double uniform(std::uint64_t seed, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
-
-} // namespace
+using test::names;
+using test::uniform;
 
 TEST_CASE("three widths: published weights, penalty, mean bits and gradient") {
     const std::array logits{.2, -.1, .4}, bits{2.0, 4.0, 8.0};

@@ -2,6 +2,7 @@
 // The verbs on views, element by element against the reference and the slice numbering of core/granularity.hpp.
 #include "reference/quantize.hpp"
 #include "archs.hpp"
+#include "support.hpp"
 #include <array>
 #include <bit>
 #include <catch2/catch_template_test_macros.hpp>
@@ -12,7 +13,6 @@
 #include <quant/core/random.hpp>
 #include <quant/quantize/quantize.hpp>
 #include <span>
-#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -31,6 +31,7 @@ using quant::rounding;
 using quant::scale_by;
 using quant::status;
 using quant::tensor_view;
+using test::names;
 
 namespace {
 
@@ -191,15 +192,10 @@ std::size_t mistakes_everywhere(const std::array<std::size_t, Rank>& extents,
     return wrong;
 }
 
-// Sanitized builds take minutes: there one type of each way through the code.
 using real_types =
-    std::conditional_t<test::sanitized, std::tuple<float, float16>, std::tuple<float, double, float16, bfloat16>>;
-using code_types = std::conditional_t<test::sanitized, std::tuple<std::uint16_t>,
+    std::conditional_t<test::fewer_types, std::tuple<float, float16>, std::tuple<float, double, float16, bfloat16>>;
+using code_types = std::conditional_t<test::fewer_types, std::tuple<std::uint16_t>,
                                       std::tuple<std::uint8_t, std::int16_t, std::uint16_t>>;
-
-bool refused(status s, errc code, const char* argument) {
-    return s.code == code && std::string(s.argument) == argument;
-}
 
 } // namespace
 
@@ -331,9 +327,9 @@ TEST_CASE("every mismatch is refused by the name of the argument, and nothing is
     // Runs all three verbs on the same shape of mistake.
     const auto all_refuse = [&](const std::vector<affine_params>& params, granularity g, errc code,
                                 const char* argument) {
-        return refused(quant::quantize(src, dst, params, g), code, argument) &&
-               refused(quant::dequantize(dst, out, params, g), code, argument) &&
-               refused(quant::fake_quant(src, out, params, g), code, argument);
+        return names(quant::quantize(src, dst, params, g), code, argument) &&
+               names(quant::dequantize(dst, out, params, g), code, argument) &&
+               names(quant::fake_quant(src, out, params, g), code, argument);
     };
     CHECK(all_refuse(n(2), per_axis(1), errc::shape_mismatch, "params"));
     CHECK(all_refuse(n(4), per_axis(1), errc::shape_mismatch, "params"));
@@ -350,12 +346,12 @@ TEST_CASE("every mismatch is refused by the name of the argument, and nothing is
         auto params = n(3);
         params[2].scale = scale; // the last one: all are looked at before anything is written
         CHECK(all_refuse(params, per_axis(1), errc::invalid_scale, "params.scale"));
-        CHECK(refused(quant::quantize(x, codes, affine_params{scale, 0, quant::int8}), errc::invalid_scale,
-                      "params.scale"));
-        CHECK(refused(quant::dequantize(codes, reals, affine_params{scale, 0, quant::int8}), errc::invalid_scale,
-                      "params.scale"));
-        CHECK(refused(quant::fake_quant(x, reals, affine_params{scale, 0, quant::int8}), errc::invalid_scale,
-                      "params.scale"));
+        CHECK(names(quant::quantize(x, codes, affine_params{scale, 0, quant::int8}), errc::invalid_scale,
+                    "params.scale"));
+        CHECK(names(quant::dequantize(codes, reals, affine_params{scale, 0, quant::int8}), errc::invalid_scale,
+                    "params.scale"));
+        CHECK(names(quant::fake_quant(x, reals, affine_params{scale, 0, quant::int8}), errc::invalid_scale,
+                    "params.scale"));
     }
     auto params = n(3);
     params[2].zero_point = 128;
@@ -363,21 +359,21 @@ TEST_CASE("every mismatch is refused by the name of the argument, and nothing is
     params[2] = {1, 0, {9, true}};
     CHECK(all_refuse(params, per_axis(1), errc::bits_out_of_range, "format.bits"));
     params[2] = {1, 0, quant::uint8};
-    CHECK(refused(quant::quantize(src, dst, params, per_axis(1)), errc::storage_too_narrow, "codes"));
+    CHECK(names(quant::quantize(src, dst, params, per_axis(1)), errc::storage_too_narrow, "codes"));
     params[2] = {1, 0, quant::int16};
-    CHECK(refused(quant::quantize(src, dst, params, per_axis(1)), errc::storage_too_narrow, "codes"));
-    CHECK(refused(quant::quantize(x, codes, affine_params{1, 0, quant::uint8}), errc::storage_too_narrow, "codes"));
+    CHECK(names(quant::quantize(src, dst, params, per_axis(1)), errc::storage_too_narrow, "codes"));
+    CHECK(names(quant::quantize(x, codes, affine_params{1, 0, quant::uint8}), errc::storage_too_narrow, "codes"));
 
     std::vector<std::int8_t> short_codes(23, 55);
     std::vector<float> short_reals(23, 55.0f);
-    CHECK(refused(quant::quantize(x, short_codes, p), errc::shape_mismatch, "codes"));
-    CHECK(refused(quant::quantize(src, short_codes, p), errc::shape_mismatch, "codes"));
-    CHECK(refused(quant::quantize(src, quant::view(codes, 2, 4, 3), p), errc::shape_mismatch, "codes"));
-    CHECK(refused(quant::dequantize(codes, short_reals, p), errc::shape_mismatch, "dst"));
-    CHECK(refused(quant::dequantize(dst, short_reals, p), errc::shape_mismatch, "dst"));
-    CHECK(refused(quant::dequantize(short_codes, out, p), errc::shape_mismatch, "codes"));
-    CHECK(refused(quant::fake_quant(x, short_reals, p), errc::shape_mismatch, "dst"));
-    CHECK(refused(quant::fake_quant(src, quant::view(reals, 3, 2, 4), p), errc::shape_mismatch, "dst"));
+    CHECK(names(quant::quantize(x, short_codes, p), errc::shape_mismatch, "codes"));
+    CHECK(names(quant::quantize(src, short_codes, p), errc::shape_mismatch, "codes"));
+    CHECK(names(quant::quantize(src, quant::view(codes, 2, 4, 3), p), errc::shape_mismatch, "codes"));
+    CHECK(names(quant::dequantize(codes, short_reals, p), errc::shape_mismatch, "dst"));
+    CHECK(names(quant::dequantize(dst, short_reals, p), errc::shape_mismatch, "dst"));
+    CHECK(names(quant::dequantize(short_codes, out, p), errc::shape_mismatch, "codes"));
+    CHECK(names(quant::fake_quant(x, short_reals, p), errc::shape_mismatch, "dst"));
+    CHECK(names(quant::fake_quant(src, quant::view(reals, 3, 2, 4), p), errc::shape_mismatch, "dst"));
     CHECK(quant::quantize(x, short_codes).status().code == errc::shape_mismatch);
 
     // Two elements of the destination at one address; a source may be like that.
@@ -385,9 +381,9 @@ TEST_CASE("every mismatch is refused by the name of the argument, and nothing is
     const auto twice_real = quant::strided_view<float, 3>(reals.data(), {2, 3, 4}, {1, 4, 1});
     REQUIRE(twice);
     REQUIRE(twice_real);
-    CHECK(refused(quant::quantize(src, *twice, p), errc::overlapping, "codes"));
-    CHECK(refused(quant::dequantize(dst, *twice_real, p), errc::overlapping, "dst"));
-    CHECK(refused(quant::fake_quant(src, *twice_real, p), errc::overlapping, "dst"));
+    CHECK(names(quant::quantize(src, *twice, p), errc::overlapping, "codes"));
+    CHECK(names(quant::dequantize(dst, *twice_real, p), errc::overlapping, "dst"));
+    CHECK(names(quant::fake_quant(src, *twice_real, p), errc::overlapping, "dst"));
 
     CHECK(codes == std::vector<std::int8_t>(24, 55));
     CHECK(reals == std::vector<float>(24, 55.0f));
@@ -401,8 +397,8 @@ TEST_CASE("a strided side of another rank is not taken for a dense one", "[quant
     std::vector<std::int8_t> codes(48, 55);
     const auto spread = quant::strided_view<std::int8_t, 1>(codes.data(), {24}, {2});
     REQUIRE(spread);
-    CHECK(refused(quant::quantize(quant::view(x, 4, 6), *spread, affine_params{1, 0, quant::int8}),
-                  errc::shape_mismatch, "codes"));
+    CHECK(names(quant::quantize(quant::view(x, 4, 6), *spread, affine_params{1, 0, quant::int8}), errc::shape_mismatch,
+                "codes"));
     CHECK(codes == std::vector<std::int8_t>(48, 55));
     CHECK(quant::quantize(x, *spread, affine_params{1, 0, quant::int8})); // the same rank may be strided
     CHECK((codes[46] == 3 && codes[47] == 55));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // simd/batch.hpp, simd/tiles.hpp, simd/reduce.hpp: the same bytes on every architecture, equal to sums written out by hand.
 
+#include "archs.hpp"
 #include <quant/simd/reduce.hpp>
 #include <quant/simd/tiles.hpp>
 
@@ -55,8 +56,7 @@ std::vector<float> finite_part(const std::vector<float>& x) {
 
 } // namespace
 
-TEMPLATE_LIST_TEST_CASE("floats widen to the same doubles through extensions and through memory", "",
-                        simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("floats widen to the same doubles through extensions and through memory", "", test::archs) {
     using arch = simd::reduction_arch_t<TestType>;
     constexpr std::size_t lanes = simd::pack_of<float, arch>::size, wide = simd::pack_of<double, arch>::size;
     const std::vector<float> x = reference::awkward(lanes * 50, 1);
@@ -84,7 +84,7 @@ TEMPLATE_LIST_TEST_CASE("floats widen to the same doubles through extensions and
     }
 }
 
-TEMPLATE_LIST_TEST_CASE("moments add up in sixteen lanes and one tree", "", simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("moments add up in sixteen lanes and one tree", "", test::archs) {
     for (const float centre : {0.0f, 0.37f, -1e20f}) {
         for_lengths([&](std::size_t n, std::size_t offset) {
             const std::vector<float> x = reference::awkward(n, 100 + n);
@@ -119,7 +119,7 @@ TEMPLATE_LIST_TEST_CASE("moments add up in sixteen lanes and one tree", "", simd
     }
 }
 
-TEMPLATE_LIST_TEST_CASE("extremes skip what is not finite and never are a negative zero", "", simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("extremes skip what is not finite and never are a negative zero", "", test::archs) {
     for_lengths([](std::size_t n, std::size_t offset) {
         const std::vector<float> x = reference::awkward(n, 200 + n);
         const guarded memory(x, offset);
@@ -153,7 +153,7 @@ TEMPLATE_LIST_TEST_CASE("extremes skip what is not finite and never are a negati
 }
 
 TEMPLATE_LIST_TEST_CASE("one value that is not finite, anywhere in long finite data, changes the counts alone", "",
-                        simd::compiled_archs) {
+                        test::archs) {
     for (const std::size_t n : {std::size_t{63}, std::size_t{64}, std::size_t{1024}, std::size_t{20003}}) {
         std::vector<float> x = reference::gauss(n, 700 + n, 0.3);
         x[n / 3] = -77.5f;
@@ -201,7 +201,7 @@ TEMPLATE_LIST_TEST_CASE("one value that is not finite, anywhere in long finite d
     CHECK(simd::moments<TestType>(large.data(), large.size()).min == -std::numeric_limits<float>::max());
 }
 
-TEMPLATE_LIST_TEST_CASE("tails count what lies beyond a limit, exclusively", "", simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("tails count what lies beyond a limit, exclusively", "", test::archs) {
     for (const double alpha : {0.0, 0.25, 1e9, 1e39}) {
         for (const auto side : {simd::tail_side::magnitude, simd::tail_side::positive}) {
             for_lengths([&](std::size_t n, std::size_t offset) {
@@ -224,7 +224,7 @@ TEMPLATE_LIST_TEST_CASE("tails count what lies beyond a limit, exclusively", "",
     }
 }
 
-TEMPLATE_LIST_TEST_CASE("thin tails, what lies just below them, and the elements beyond", "", simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("thin tails, what lies just below them, and the elements beyond", "", test::archs) {
     for (const std::size_t n : {std::size_t{31}, std::size_t{64}, std::size_t{1000}, std::size_t{5003}}) {
         std::vector<float> x = reference::gauss(n, 320 + n);
         for (const bool with_specials : {false, true}) {
@@ -265,8 +265,7 @@ TEMPLATE_LIST_TEST_CASE("thin tails, what lies just below them, and the elements
 }
 
 #if QUANT_HAS_XSIMD
-TEMPLATE_LIST_TEST_CASE("packs write what fulfils a condition through extensions and through memory", "",
-                        simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("packs write what fulfils a condition through extensions and through memory", "", test::archs) {
     if constexpr (!simd::is_scalar<simd::reduction_arch_t<TestType>>) {
         using arch = simd::reduction_arch_t<TestType>;
         constexpr std::size_t lanes = simd::pack_of<float, arch>::size;
@@ -309,7 +308,7 @@ TEST_CASE("limits in double become limits in float that the same elements exceed
     CHECK(float_at_least(-1e39) == -std::numeric_limits<float>::max());
 }
 
-TEMPLATE_LIST_TEST_CASE("elements outside a range are counted exactly", "", simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("elements outside a range are counted exactly", "", test::archs) {
     for_lengths([](std::size_t n, std::size_t offset) {
         std::vector<float> x = reference::awkward(n, 400 + n);
         if (n > 2) x[0] = 0.5f, x[1] = -0.25f, x[2] = std::nextafter(0.5f, 1.0f);
@@ -328,8 +327,7 @@ TEMPLATE_LIST_TEST_CASE("elements outside a range are counted exactly", "", simd
     });
 }
 
-TEMPLATE_LIST_TEST_CASE("a step of the histogram counts one block and finds the bins of the next", "",
-                        simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("a step of the histogram counts one block and finds the bins of the next", "", test::archs) {
     using arch = simd::reduction_arch_t<TestType>;
     constexpr std::size_t size = simd::histogram_step_size;
     for (const std::uint32_t half : {4u, 64u, 32768u}) {
@@ -379,7 +377,7 @@ TEMPLATE_LIST_TEST_CASE("a step of the histogram counts one block and finds the 
     }
 }
 
-TEMPLATE_LIST_TEST_CASE("error sums skip pairs with a value that is not finite", "", simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("error sums skip pairs with a value that is not finite", "", test::archs) {
     for_lengths([](std::size_t n, std::size_t offset) {
         const bool all_finite = n % 2 == 0;
         const std::vector<float> a =
@@ -416,7 +414,7 @@ TEMPLATE_LIST_TEST_CASE("error sums skip pairs with a value that is not finite",
     });
 }
 
-TEMPLATE_LIST_TEST_CASE("histogram bins are those of exact arithmetic", "", simd::compiled_archs) {
+TEMPLATE_LIST_TEST_CASE("histogram bins are those of exact arithmetic", "", test::archs) {
     for (const int k : {-126, -20, 0, 117}) {
         constexpr std::uint32_t half = 1024;
         for_lengths([&](std::size_t n, std::size_t offset) {

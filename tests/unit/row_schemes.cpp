@@ -2,6 +2,7 @@
 // Rows in different schemes: published levels and counts, errors, the crossover of powers of two and even steps by integration,
 // shifts against multiplications, gradients against differences.
 #include "archs.hpp"
+#include "support.hpp"
 #include <algorithm>
 #include <array>
 #include <catch2/catch_template_test_macros.hpp>
@@ -15,22 +16,16 @@
 #include <quant/core/random.hpp>
 #include <quant/rmsmp.hpp>
 #include <span>
-#include <string_view>
 #include <vector>
 
 using quant::errc;
 namespace rmsmp = quant::rmsmp;
 using rmsmp::row_scheme;
+using test::names;
+using test::same_bytes;
+using test::uniform;
 
 namespace {
-
-double uniform(std::uint64_t seed, std::size_t i) {
-    return 2 * static_cast<double>(quant::random_bits(seed, 0, i) >> 11) * 0x1p-53 - 1;
-}
-template <class T> bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
-    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-bool names(quant::status s, errc code, std::string_view argument) { return s.code == code && s.argument == argument; }
 
 std::vector<double> levels_of(row_scheme s) {
     std::vector<double> levels{0};

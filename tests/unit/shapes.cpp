@@ -36,12 +36,14 @@ using quant::tensor_view;
 
 namespace {
 
-// A sanitizer's build takes minutes and its runs seconds: one code type of each size, the ranks up to 3 and the highest one, fewer
-// rounds and sizes. What is read and written where is the same.
+// With fewer types: one code type of each size, the ranks up to 3 and the highest one. With a sanitizer fewer rounds and sizes too.
+// What is read and written where is the same.
+using test::fewer_types;
 using test::sanitized;
 template <class Code>
-using tested = std::conditional_t<!sanitized, Code, std::conditional_t<sizeof(Code) == 1, std::int8_t, std::uint16_t>>;
-constexpr std::size_t tested_rank(std::size_t full) { return sanitized && full > 3 ? 8 : full; }
+using tested =
+    std::conditional_t<!fewer_types, Code, std::conditional_t<sizeof(Code) == 1, std::int8_t, std::uint16_t>>;
+constexpr std::size_t tested_rank(std::size_t full) { return fewer_types && full > 3 ? 8 : full; }
 constexpr int tested_rounds(int full) { return sanitized ? full / 5 : full; }
 
 constexpr unsigned char canary = 0xA5;
@@ -318,7 +320,7 @@ template <std::size_t Rank> std::vector<placement<Rank>> all_orders() {
     return out;
 }
 
-using code_types = std::conditional_t<sanitized, std::tuple<std::int8_t, std::uint16_t>,
+using code_types = std::conditional_t<fewer_types, std::tuple<std::int8_t, std::uint16_t>,
                                       std::tuple<std::int8_t, std::uint8_t, std::int16_t, std::uint16_t>>;
 
 } // namespace
