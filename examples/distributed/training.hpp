@@ -12,11 +12,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <numbers>
 #include <span>
 #include <string>
 #include <utility>
@@ -117,7 +115,7 @@ inline outcome train(const communicator& all, const plan& p, const digits::datas
     const auto is_weight = [](const nn::parameter* q) { return q->value.shape.size() > 1; };
     exchange weights(all, p, 0), biases(all, {"biases", {.method = gradients::scheme::raw}, false}, 1);
     nn::adam optimizer(parameters, {.weight_decay = o.weight_decay});
-    nn::random r(o.seed ^ 0x5EED);
+    nn::random r = digits::draws_of_training(o.seed);
 
     const std::size_t share = o.batch / all.size(), batches = images.size() / (share * all.size());
     const std::size_t total = o.epochs * batches;
@@ -127,16 +125,9 @@ inline outcome train(const communicator& all, const plan& p, const digits::datas
         const std::vector<std::size_t> order = nn::permutation(images.size(), r);
         result.loss = 0;
         for (std::size_t b = 0; b < batches; ++b, ++step) {
-            nn::tensor x({share, 1, digits::side, digits::side});
-            std::vector<std::uint8_t> labels(share);
-            for (std::size_t i = 0; i < share * all.size(); ++i) { // all ranks draw all shifts, to stay together
-                const int dx = static_cast<int>(r.below(3)) - 1, dy = static_cast<int>(r.below(3)) - 1;
-                if (i / share != all.rank()) continue;
-                const std::size_t image = order[b * share * all.size() + i];
-                digits::shift(images.images.sample(image), x.sample(i % share), dx, dy);
-                labels[i % share] = images.labels[image];
-            }
-            const auto [loss, grad] = nn::softmax_cross_entropy(net.forward(x), labels);
+            const auto whole = std::span(order).subspan(b * share * all.size(), share * all.size());
+            const digits::batch mine = digits::moved(images, whole, r, all.rank() * share, share);
+            const auto [loss, grad] = nn::softmax_cross_entropy(net.forward(mine.images), mine.labels);
             net.backward(grad);
             result.loss += loss / static_cast<double>(batches);
 
@@ -156,8 +147,7 @@ inline outcome train(const communicator& all, const plan& p, const digits::datas
             };
             pass_on(weights, true, planted);
             pass_on(biases, false, fault::none);
-            const double done = static_cast<double>(step) / static_cast<double>(total);
-            optimizer.step(o.learning_rate * static_cast<float>(0.5 * (1.0 + std::cos(std::numbers::pi * done))));
+            optimizer.step(digits::rate_at(o.learning_rate, step, total));
             if (planted == fault::diverged) parameters.front()->value.data[0] += 1e-6f;
             if (progress) progress(step + 1, total);
         }

@@ -5,14 +5,13 @@
 
 #include "../digits/dataset.hpp"
 #include "../nn/random.hpp"
+#include "../quant/require.hpp"
+#include "../quant/run_program.hpp"
 
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
-#include <exception>
 #include <quant/core/status.hpp>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 namespace integrations {
@@ -31,9 +30,8 @@ inline std::vector<std::size_t> batch(std::size_t step) {
     return rows;
 }
 
-inline void require(quant::status s) {
-    if (!s) throw std::runtime_error(std::string("quant refuses ") + s.argument);
-}
+/// Every call works on the network as a whole.
+inline void require(quant::status s) { quant_tool::require(s, "network"); }
 
 struct outcome {
     double planes = 0;   ///< mean over the weights
@@ -45,8 +43,8 @@ struct outcome {
 /// are not the integers or the model has learned nothing.
 template <class Run> int report(Run run) {
     constexpr std::size_t steps = 2000;
-    bool right = true;
-    try {
+    return quant_tool::run_program("integrations", [&] {
+        bool right = true;
         for (const double target : {2.0, 4.0}) {
             const outcome o = run(target, steps);
             std::printf(
@@ -54,11 +52,8 @@ template <class Run> int report(Run run) {
                 target, o.planes, o.accuracy, o.exact ? "yes" : "no");
             right = right && std::abs(o.planes - target) <= 0.25 && o.exact && o.accuracy > 85;
         }
-    } catch (const std::exception& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-        return 1;
-    }
-    return right ? 0 : 1;
+        return right ? 0 : 1;
+    });
 }
 
 } // namespace integrations

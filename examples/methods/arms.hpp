@@ -348,11 +348,11 @@ inline outcome train_under_constraints(const task& t, const std::vector<int>& wi
         for (std::size_t l = 0; l < layers; ++l)
             round_fitted(net.shapes[l], widths[l], net.weights[l]->value.data, copy.weights[l]->value.data);
     };
-    for_each_batch(
-        t,
-        [&](const nn::tensor& x, std::span<const std::uint8_t> labels, float rate) {
+    digits::for_each_batch(
+        t.training, t.how,
+        [&](const digits::batch& b, float rate) {
             follow();
-            nn::tensor z = x;
+            nn::tensor z = b.images;
             std::size_t l = 0;
             for (std::size_t i = 0; i < copy.net.size(); ++i) {
                 const nn::tensor y = copy.net.at(i).forward(z);
@@ -371,8 +371,8 @@ inline outcome train_under_constraints(const task& t, const std::vector<int>& wi
                 }
                 z = y;
             }
-            const nn::tensor logits = net.net.forward(x);
-            nn::tensor grad = nn::softmax_cross_entropy(logits, labels).grad;
+            const nn::tensor logits = net.net.forward(b.images);
+            nn::tensor grad = nn::softmax_cross_entropy(logits, b.labels).grad;
             slacks.back() +=
                 require(quant::constraints::output_slack(logits.data, z.data, digits::classes, output_limit), "logits");
             require(

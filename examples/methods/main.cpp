@@ -5,14 +5,13 @@
 #include "arms.hpp"
 
 #include "../nn/weights.hpp"
+#include "../quant/run_program.hpp"
 
-#include <CLI/CLI.hpp>
-
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <exception>
 #include <map>
-#include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -88,10 +87,10 @@ void run_rmsmp(const task& t, table& out) {
 void run_dropbits(const task& t, table& out) {
     out.head("Probabilistic grids");
     const model net(t.start);
-    dropbits_method plain(net, 0, t.seed);
+    dropbits_method plain(net, 0, t.how.seed);
     out.row("CPQ", train(t, plain));
     for (const double strength : {0.1, 1.0}) {
-        dropbits_method m(net, strength, t.seed);
+        dropbits_method m(net, strength, t.how.seed);
         char name[64];
         std::snprintf(name, sizeof name, "CPQ + DropBits, penalty %g", strength);
         out.row(name, train(t, m));
@@ -158,55 +157,48 @@ constexpr entry entries[] = {{"rmsmp", 3, run_rmsmp},
                              {"search", 5, run_search},
                              {"admm", 6, run_admm}};
 
+int run(const std::string& data, const std::vector<std::string>& names, std::size_t images, task& t) {
+    const digits::dataset all = digits::load(data + "/digits.csv.gz");
+    t.training = all.part(0, images);
+    t.unseen = all.unseen();
+    const std::string file = data + "/digits.safetensors";
+    t.start = nn::load_weights(file);
+    try {
+        model net(t.start);
+        std::printf("%-44s %6s %10s\n", "", "bits", "unseen, %");
+        std::printf("%-44s %6.2f %10.2f\n", "float", 32.0, net.accuracy(t.unseen));
+    } catch (const std::runtime_error& e) {
+        throw quant_tool::error(quant_tool::exit_code::input, file, e.what());
+    }
+    std::size_t rows = 0;
+    const auto wanted = [&](const char* name) {
+        return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+    };
+    for (const entry& e : entries) rows += wanted(e.name) ? e.rows : 0;
+    table out(rows);
+    for (const entry& e : entries)
+        if (wanted(e.name)) e.run(t, out);
+    return 0;
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
-    using quant_tool::exit_code;
-    CLI::App app{explanation};
-    app.footer(footer);
-    std::string data = METHODS_DATA_DIR;
-    std::vector<std::string> names;
-    std::size_t images = digits::training_images;
-    task t;
-    app.add_option("methods", names, "which: rmsmp dropbits constraints search admm; all without")
-        ->check(CLI::IsMember({"rmsmp", "dropbits", "constraints", "search", "admm"}));
-    app.add_option("--data", data, "folder of digits.csv.gz and digits.safetensors");
-    app.add_option("--epochs", t.epochs, "epochs of every training")->check(CLI::Range(1, 1000));
-    app.add_option("--images", images, "training images that are used, from the first one on")
-        ->check(CLI::Range(std::size_t{1}, digits::training_images));
-    app.add_option("--seed", t.seed, "order and shifts of the images, draws of the gates");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : static_cast<int>(exit_code::usage);
-    }
-    try {
-        const digits::dataset all = digits::load(data + "/digits.csv.gz");
-        t.training = all.part(0, images);
-        t.unseen = all.unseen();
-        const std::string file = data + "/digits.safetensors";
-        t.start = nn::load_weights(file);
-        try {
-            model net(t.start);
-            std::printf("%-44s %6s %10s\n", "", "bits", "unseen, %");
-            std::printf("%-44s %6.2f %10.2f\n", "float", 32.0, net.accuracy(t.unseen));
-        } catch (const std::runtime_error& e) {
-            throw quant_tool::error(exit_code::input, file, e.what());
-        }
-        std::size_t rows = 0;
-        const auto wanted = [&](const char* name) {
-            return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
-        };
-        for (const entry& e : entries) rows += wanted(e.name) ? e.rows : 0;
-        table out(rows);
-        for (const entry& e : entries)
-            if (wanted(e.name)) e.run(t, out);
-        return 0;
-    } catch (const quant_tool::error& e) {
-        std::fprintf(stderr, "methods: %s\n", e.what());
-        return static_cast<int>(e.code());
-    } catch (const std::bad_alloc&) {
-        std::fprintf(stderr, "methods: out of memory\n");
-        return static_cast<int>(exit_code::internal);
-    }
+    return quant_tool::run_program("methods", [&] {
+        CLI::App app{explanation, "methods"};
+        app.footer(footer);
+        std::string data = METHODS_DATA_DIR;
+        std::vector<std::string> names;
+        std::size_t images = digits::training_images;
+        task t;
+        app.add_option("methods", names, "which: rmsmp dropbits constraints search admm; all without")
+            ->check(CLI::IsMember({"rmsmp", "dropbits", "constraints", "search", "admm"}));
+        app.add_option("--data", data, "folder of digits.csv.gz and digits.safetensors");
+        app.add_option("--epochs", t.how.epochs, "epochs of every training")->check(CLI::Range(1, 1000));
+        app.add_option("--images", images, "training images that are used, from the first one on")
+            ->check(CLI::Range(std::size_t{1}, digits::training_images));
+        app.add_option("--seed", t.how.seed, "order and shifts of the images, draws of the gates");
+        const auto done = quant_tool::parse_arguments(app, argc, argv, "methods --help");
+        return done ? *done : run(data, names, images, t);
+    });
 }

@@ -12,11 +12,9 @@
 #include <quant/rmsmp.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <numbers>
 #include <span>
 #include <string>
 #include <utility>
@@ -28,10 +26,8 @@ using quant_tool::require;
 
 struct task {
     digits::dataset training, unseen;
-    nn::tensor_map start; ///< trained in float
-    std::size_t epochs = 8;
-    std::uint64_t seed = 1;
-    float rate = 1e-3f;
+    nn::tensor_map start;                                              ///< trained in float
+    digits::training_options how{.epochs = 8, .learning_rate = 1e-3f}; ///< but for the optimizer, which is the method's
 };
 
 /// What a method came to: weights as they run, and how many bits they take.
@@ -85,32 +81,6 @@ template <class T> quant::tensor_view<T, 2> rows_of(const layer_shape& s, std::s
     return {v.data(), {s.rows, s.cols}};
 }
 
-/// f(images, labels, rate) for every batch of every epoch: images moved by up to one pixel, the rate falling as a half cosine.
-/// after_epoch(epoch) may be empty.
-inline void for_each_batch(const task& t,
-                           const std::function<void(const nn::tensor&, std::span<const std::uint8_t>, float)>& f,
-                           const std::function<void(std::size_t)>& after_epoch = {}) {
-    constexpr std::size_t batch = 32;
-    nn::random r(t.seed ^ 0x5EED);
-    const std::size_t total = t.epochs * t.training.size();
-    for (std::size_t epoch = 0; epoch < t.epochs; ++epoch) {
-        const auto order = nn::permutation(t.training.size(), r);
-        for (std::size_t from = 0; from < order.size(); from += batch) {
-            const std::size_t n = std::min(batch, order.size() - from);
-            nn::tensor x({n, 1, digits::side, digits::side});
-            std::vector<std::uint8_t> labels(n);
-            for (std::size_t i = 0; i < n; ++i) {
-                const int dx = static_cast<int>(r.below(3)) - 1, dy = static_cast<int>(r.below(3)) - 1;
-                digits::shift(t.training.images.sample(order[from + i]), x.sample(i), dx, dy);
-                labels[i] = t.training.labels[order[from + i]];
-            }
-            const double done = static_cast<double>(epoch * order.size() + from) / static_cast<double>(total);
-            f(x, labels, t.rate * static_cast<float>(0.5 * (1 + std::cos(std::numbers::pi * done))));
-        }
-        if (after_epoch) after_epoch(epoch);
-    }
-}
-
 /// Between the trained weights and those the network runs with. The defaults pass gradients straight.
 class method {
 public:
@@ -150,12 +120,12 @@ inline outcome train(const task& t, method& m) {
     const auto leave = [&] {
         for (std::size_t l = 0; l < latent.size(); ++l) net.weights[l]->value.data.swap(latent[l]);
     };
-    for_each_batch(
-        t,
-        [&](const nn::tensor& x, std::span<const std::uint8_t> labels, float rate) {
+    digits::for_each_batch(
+        t.training, t.how,
+        [&](const digits::batch& b, float rate) {
             m.begin_step();
             enter(false);
-            net.net.backward(nn::softmax_cross_entropy(net.net.forward(x), labels).grad);
+            net.net.backward(nn::softmax_cross_entropy(net.net.forward(b.images), b.labels).grad);
             leave();
             for (std::size_t l = 0; l < latent.size(); ++l)
                 m.backward(l, net.weights[l]->value.data, net.weights[l]->grad.data);

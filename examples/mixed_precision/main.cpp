@@ -5,14 +5,12 @@
 
 #include "model.hpp"
 
-#include <CLI/CLI.hpp>
+#include "../quant/run_program.hpp"
 
 #include <cstdio>
-#include <exception>
 #include <iostream>
 #include <limits>
 #include <map>
-#include <new>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -340,35 +338,26 @@ private:
 } // namespace
 
 int main(int argc, char** argv) {
-    options o;
-    CLI::App app(explanation, "mixed_precision");
-    app.footer(footer);
-    app.add_option("--bits", o.bits, "Average widths, 2 to 8, separated by commas")
-        ->delimiter(',')
-        ->check(CLI::Range(2.0, 8.0))
-        ->capture_default_str();
-    app.add_option("--images", o.images, "Training images whose outputs are compared for each row and width")
-        ->check(CLI::Range(1, 256))
-        ->capture_default_str();
-    app.add_option("--probes", o.probes, "Probes of the Hessian, at most")
-        ->check(CLI::Range(1, 10000))
-        ->capture_default_str();
-    app.add_option("--data", o.data, "Folder with digits.csv.gz and digits.safetensors")->capture_default_str();
-    app.add_flag("--drop", o.drop, "Rows may also get no bits at all: their outputs are their biases");
-    app.add_flag("--quiet", o.quiet, "No progress");
-    app.add_flag("--check", o.check, "Check the claims of docs/mixed_precision.md");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : static_cast<int>(quant_tool::exit_code::usage);
-    }
-    try {
+    return quant_tool::run_program("mixed_precision", [&] {
+        options o;
+        CLI::App app(explanation, "mixed_precision");
+        app.footer(footer);
+        app.add_option("--bits", o.bits, "Average widths, 2 to 8, separated by commas")
+            ->delimiter(',')
+            ->check(CLI::Range(2.0, 8.0))
+            ->capture_default_str();
+        app.add_option("--images", o.images, "Training images whose outputs are compared for each row and width")
+            ->check(CLI::Range(1, 256))
+            ->capture_default_str();
+        app.add_option("--probes", o.probes, "Probes of the Hessian, at most")
+            ->check(CLI::Range(1, 10000))
+            ->capture_default_str();
+        app.add_option("--data", o.data, "Folder with digits.csv.gz and digits.safetensors")->capture_default_str();
+        app.add_flag("--drop", o.drop, "Rows may also get no bits at all: their outputs are their biases");
+        app.add_flag("--quiet", o.quiet, "No progress");
+        app.add_flag("--check", o.check, "Check the claims of docs/mixed_precision.md");
+        const auto done = quant_tool::parse_arguments(app, argc, argv, "mixed_precision --help");
+        if (done) return *done;
         return example(o).run() == 0 ? 0 : 1;
-    } catch (const quant_tool::error& e) {
-        std::fprintf(stderr, "mixed_precision: %s\n", e.what());
-        return static_cast<int>(e.code());
-    } catch (const std::bad_alloc&) {
-        std::fprintf(stderr, "mixed_precision: out of memory\n");
-        return static_cast<int>(quant_tool::exit_code::internal);
-    }
+    });
 }
