@@ -224,6 +224,41 @@ template <real_element T, code_storage Code, std::size_t Rank, std::size_t DstRa
     return bias_correction(src, *written, params, corrections, p.granularity, p.correction);
 }
 
+// The two calls below, once for each clipping and types: a program that builds its scheme from options has hundreds of scheme types.
+template <class Clipping, real_element T, code_storage Code, std::size_t Rank, std::size_t DstRank>
+[[nodiscard]] inline status quantize_by(tensor_view<const T, Rank> src, tensor_view<Code, DstRank> codes,
+                                        std::span<affine_params> params, const plan<Clipping>& p,
+                                        scheme_buffers buffers) noexcept {
+    if (const status chosen = choose_planned(src, params, p, buffers); !chosen) return chosen;
+    return quantize_planned(src, codes, params, p, buffers.corrections);
+}
+
+#if !defined(QUANT_NO_HEAP)
+template <class Clipping, real_element T, std::size_t Rank>
+[[nodiscard]] inline result<quantized_tensor> quantize_new(tensor_view<const T, Rank> src,
+                                                           const plan<Clipping>& p) noexcept {
+    if (const status valid = validate(p.format); !valid) return valid;
+    const auto slices = slice_count(src, p.granularity);
+    if (!slices) return slices.status();
+    quantized_tensor q;
+    core_detail::owned_array<std::byte> workspace;
+    if (!q.allocate(src.extents(), p.format, p.granularity, *slices, p.corrects) ||
+        !workspace.allocate(workspace_for(*slices, p.allocates)))
+        return status{errc::out_of_memory, "src"};
+    status outcome = choose_planned(src, q.mutable_params(), p, {q.mutable_corrections(), workspace.span()});
+    if (!outcome) return outcome;
+    const auto into = [&](auto codes) {
+        return quantize_planned(src, v0_1::view(codes), q.params(), p, q.mutable_corrections());
+    };
+    if (p.format.bits <= 8)
+        outcome = p.format.is_signed ? into(q.mutable_codes<std::int8_t>()) : into(q.mutable_codes<std::uint8_t>());
+    else
+        outcome = p.format.is_signed ? into(q.mutable_codes<std::int16_t>()) : into(q.mutable_codes<std::uint16_t>());
+    if (!outcome) return outcome;
+    return q;
+}
+#endif
+
 } // namespace detail
 
 /// Bytes of workspace the buffered call below needs for this tensor and scheme; 0 unless the scheme has average_bits.
@@ -245,10 +280,7 @@ template <viewable Src, destination Codes, class... Parts>
                                      const scheme<Parts...>& s, scheme_buffers buffers = {}) noexcept {
     static_assert(sizeof(element_of_t<Codes>) == 1 || !scheme<Parts...>::template has<detail::part_kind::sparsity>,
                   "quant scheme: bit_sparsified and codes of 16 bits; bit planes hold codes of up to 8 bits");
-    const auto v = detail::view_const(src);
-    const auto p = detail::make_plan(s);
-    if (const status chosen = detail::choose_planned(v, params, p, buffers); !chosen) return chosen;
-    return detail::quantize_planned(v, v0_1::view(codes), params, p, buffers.corrections);
+    return detail::quantize_by(detail::view_const(src), v0_1::view(codes), params, detail::make_plan(s), buffers);
 }
 
 #if !defined(QUANT_NO_HEAP)
@@ -259,27 +291,8 @@ template <viewable Src, detail::scheme_operand Scheme>
     requires real_element<element_of_t<Src>>
 [[nodiscard]] inline result<quantized_tensor> quantize(const Src& src, const Scheme& s) noexcept {
     const auto v = detail::view_const(src);
-    const auto p = detail::make_plan(detail::as_scheme(s));
     static_assert(decltype(v)::rank <= quantized_tensor::max_rank, "quant::quantize: at most 8 dimensions");
-    if (const status valid = validate(p.format); !valid) return valid;
-    const auto slices = slice_count(v, p.granularity);
-    if (!slices) return slices.status();
-    quantized_tensor q;
-    core_detail::owned_array<std::byte> workspace;
-    if (!q.allocate(v.extents(), p.format, p.granularity, *slices, p.corrects) ||
-        !workspace.allocate(detail::workspace_for(*slices, p.allocates)))
-        return status{errc::out_of_memory, "src"};
-    status outcome = detail::choose_planned(v, q.mutable_params(), p, {q.mutable_corrections(), workspace.span()});
-    if (!outcome) return outcome;
-    const auto into = [&](auto codes) {
-        return detail::quantize_planned(v, v0_1::view(codes), q.params(), p, q.mutable_corrections());
-    };
-    if (p.format.bits <= 8)
-        outcome = p.format.is_signed ? into(q.mutable_codes<std::int8_t>()) : into(q.mutable_codes<std::uint8_t>());
-    else
-        outcome = p.format.is_signed ? into(q.mutable_codes<std::int16_t>()) : into(q.mutable_codes<std::uint16_t>());
-    if (!outcome) return outcome;
-    return q;
+    return detail::quantize_new(v, detail::make_plan(detail::as_scheme(s)));
 }
 #endif
 
