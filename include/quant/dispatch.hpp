@@ -145,7 +145,7 @@ QUANT_INLINE auto dispatch(arch::list<First, Rest...>, std::size_t which, F&& f)
 
 /// Calls f(Arch{}) for the first architecture of the list that this processor runs. End the list with one that every processor
 /// you ship to has: a processor that runs none breaks a precondition.
-/// Cost: a dozen bits and a call, about 10 ns.
+/// Cost: a dozen bits are read; not to be seen in the time of a tensor of 64 elements.
 template <class... Arch, class F> QUANT_INLINE auto dispatch(arch::list<Arch...> archs, F&& f) noexcept {
     return dispatch(archs, arch::best(archs), static_cast<F&&>(f));
 }
