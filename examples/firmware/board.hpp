@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 // What a program of this folder knows about the machine it runs on: a line of text out, a count of instructions, its memory.
-// board_cortex_m.cpp has it for Cortex-M under semihosting, board_host.cpp for the machine that builds.
+// board_cortex_m.cpp and board_riscv.cpp have it under semihosting, board_host.cpp for the machine that builds.
 
 #include <cstddef>
 #include <cstdint>

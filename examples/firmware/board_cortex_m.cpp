@@ -1,36 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Start-up, vectors, semihosting and SysTick of any Cortex-M from the M0 on.
+// Vectors, semihosting and SysTick of any Cortex-M from the M0 on.
 
-#include "board.hpp"
+#include "board_bare.hpp"
 
 extern "C" {
-// From link.ld; their addresses are the values.
-extern std::uint32_t text_begin[], text_end[], rodata_end[], data_load[], data_begin[], data_end[], bss_begin[],
-    bss_end[];
-extern std::uint32_t stack_top[];
+extern std::uint32_t stack_top[]; // from link.ld
 using initializer = void (*)();
-extern const initializer init_begin[], init_end[];
-int main();
 [[noreturn]] void reset_handler();
 [[noreturn]] void fault_handler();
 void tick_handler();
 }
 
 namespace {
-
-/// One request to the debugger or emulator.
-void semihosting(std::uint32_t operation, const void* argument) noexcept {
-    register std::uint32_t r0 __asm__("r0") = operation;
-    register const void* r1 __asm__("r1") = argument;
-    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
-}
-
-[[noreturn]] void leave(std::uint32_t code) noexcept {
-    const std::uint32_t reason_and_code[2] = {0x20026, code}; // ADP_Stopped_ApplicationExit
-    semihosting(0x20, reason_and_code);                       // SYS_EXIT_EXTENDED
-    for (;;) {
-    }
-}
 
 volatile std::uint32_t& at(std::uintptr_t address) noexcept {
     return *reinterpret_cast<volatile std::uint32_t*>(address);
@@ -50,22 +31,15 @@ std::uint64_t ticks() noexcept {
 
 std::uint64_t first_tick = 0;
 std::uint64_t instructions_per_tick_times_1024 = 0;
-constexpr std::uint32_t unused_stack = 0xA5C35A3Cu;
 
 } // namespace
 
 namespace board {
 
-void print(const char* text) noexcept { semihosting(4, text); } // SYS_WRITE0
-void print(std::uint64_t number) noexcept {
-    char digits[21];
-    char* p = digits + 20;
-    *p = '\0';
-    do {
-        *--p = static_cast<char>('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    print(p);
+void semihosting(std::uint32_t operation, const void* argument) noexcept {
+    register std::uint32_t r0 __asm__("r0") = operation;
+    register const void* r1 __asm__("r1") = argument;
+    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
 }
 
 void start_counting() noexcept {
@@ -84,35 +58,19 @@ void start_counting() noexcept {
 }
 std::uint64_t instructions() noexcept { return (ticks() - first_tick) * instructions_per_tick_times_1024 / 1024; }
 
-memory used() noexcept {
-    const auto bytes = [](const std::uint32_t* from, const std::uint32_t* to) {
-        return reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
-    };
-    const volatile std::uint32_t* deepest = bss_end;
-    while (*deepest == unused_stack) ++deepest;
-    return {bytes(text_begin, text_end), bytes(text_end, rodata_end), bytes(data_begin, bss_end),
-            reinterpret_cast<std::uintptr_t>(stack_top) - reinterpret_cast<std::uintptr_t>(deepest)};
-}
-
 } // namespace board
 
 void reset_handler() {
-    const std::uint32_t* from = data_load;
-    for (volatile std::uint32_t* to = data_begin; to < data_end; ++to) *to = *from++;
-    for (volatile std::uint32_t* to = bss_begin; to < bss_end; ++to) *to = 0;
-    // The stack is painted, so that its deepest use can be seen afterwards.
-    auto* const here = static_cast<volatile std::uint32_t*>(__builtin_frame_address(0)) - 32;
-    for (volatile std::uint32_t* to = bss_end; to < here; ++to) *to = unused_stack;
+    board::run([]() noexcept {
 #if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
-    at(0xE000ED88) = at(0xE000ED88) | (0xFu << 20); // CPACR: the floating-point unit is off after a reset
-    __asm__ volatile("dsb\n isb" : : : "memory");
+        at(0xE000ED88) = at(0xE000ED88) | (0xFu << 20); // CPACR: the floating-point unit is off after a reset
+        __asm__ volatile("dsb\n isb" : : : "memory");
 #endif
-    for (const initializer* f = init_begin; f < init_end; ++f) (*f)();
-    leave(static_cast<std::uint32_t>(main()));
+    });
 }
 void fault_handler() {
     board::print("fault\n");
-    leave(99);
+    board::leave(99);
 }
 void tick_handler() { tick_wraps = tick_wraps + 1; }
 

@@ -76,7 +76,7 @@ template <bool EitherLeads, class S, class D, std::size_t Rank, std::size_t DstR
                                     std::span<const affine_params> params, granularity g, const char* src_name,
                                     const char* dst_name) noexcept {
     constexpr bool dst_leads = EitherLeads && DstRank > Rank;
-    constexpr std::size_t rank = dst_leads ? DstRank : Rank;
+    constexpr std::size_t rank = std::conditional_t<dst_leads, tensor_view<D, DstRank>, tensor_view<S, Rank>>::rank;
     using pair = tensor_pair<S, D, rank>;
     std::array<std::size_t, rank> extents{};
     if constexpr (dst_leads)

@@ -262,6 +262,8 @@ inline block_moments moments_of(const float* p, std::size_t n, float centre) noe
 QUANT_OUTLINE block_moments plain_moments(const float* p, std::size_t n, float centre) noexcept {
     constexpr std::size_t kinds = 3;
     double lane[kinds][virtual_lanes]{};
+    // Not where it is used: assemblers for the M55 do not know the conditional conversion that g++ 12 makes of it there.
+    const auto wide_centre = static_cast<double>(centre);
     extreme_lanes<scalar> extremes;
     block_moments out;
     for (std::size_t i = 0; i < n; ++i) {
@@ -272,7 +274,7 @@ QUANT_OUTLINE block_moments plain_moments(const float* p, std::size_t n, float c
         extremes.low = smaller(extremes.low, x);
         extremes.high = larger(extremes.high, x);
         const auto v = static_cast<double>(x);
-        const double term[kinds]{v, v * v, magnitude(centre == 0 ? v : v - static_cast<double>(centre))};
+        const double term[kinds]{v, v * v, magnitude(centre == 0 ? v : v - wide_centre)};
         for (std::size_t k = 0; k < kinds; ++k) lane[k][i % virtual_lanes] += term[k];
     }
     for (auto& lanes : lane)
