@@ -4,10 +4,14 @@
 // never saw. See docs/mixed_precision.md.
 
 #include "model.hpp"
+#if MIXED_PRECISION_RESNET
+#include "resnet.hpp"
+#endif
 
 #include "../quant/run_program.hpp"
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <limits>
 #include <map>
@@ -36,7 +40,8 @@ different widths, all ways at the same size, and counts what that costs.
   multipoint         rows as sums of low-bit rows, more where they are needed (arXiv 2002.09049)
 
 The size counts the codes and 32 bits for each step. Nothing is trained; images for
-calibration are training images, those that are counted were never seen.)";
+calibration are training images, those that are counted were never seen. With
+--resnet20 the network is ResNet-20 for CIFAR-10, without what needs gradients.)";
 
 constexpr const char* footer = R"(Exit codes: 0 done; 1 a claim of --check does not hold; 2 wrong options; 3 an input
 file is missing or damaged.
@@ -44,20 +49,29 @@ file is missing or damaged.
 Examples:
   mixed_precision                     averages of 4, 3 and 2.5 bits, some seconds
   mixed_precision --bits 3 --probes 100
-  mixed_precision --bits 2 --drop     rows may be left out altogether)";
+  mixed_precision --bits 2 --drop     rows may be left out altogether
+  QUANT_DATA=data mixed_precision --resnet20 --bits 4,3     some minutes)";
 
 struct options {
     std::string data = MIXED_PRECISION_DATA_DIR;
     std::vector<double> bits{4, 3, 2.5};
     std::size_t images = 64, probes = 20;
-    bool quiet = false, check = false, drop = false;
+    std::size_t unseen = 500;
+    bool quiet = false, check = false, drop = false, resnet20 = false;
 };
 
-/// A loss for every row and width, and what it is called.
+/// A loss for every row and width, and what it is called. Groups, where there are any: rows that share a width.
 struct sensitivity {
     std::string name;
     std::vector<double> loss;
+    std::vector<std::size_t> groups{};
 };
+
+/// Without --drop a row has no such option as no bits.
+void keep_rows(std::vector<double>& loss, const options& o) {
+    for (std::size_t at = 0; at < loss.size() && !o.drop; at += widths.size())
+        loss[at] = std::numeric_limits<double>::infinity();
+}
 
 std::vector<sensitivity> measure(model& m, const quantized_rows& q, const std::vector<std::vector<double>>& moments,
                                  const options& o) {
@@ -131,10 +145,7 @@ std::vector<sensitivity> measure(model& m, const quantized_rows& q, const std::v
     }
     m.set(m.weights());
     require(quant::weigh_errors(traces, weight_error, hessian), "curvature");
-    if (!o.drop)
-        for (auto* const loss : {&weight_error, &output_error, &fisher, &hessian, &divergence})
-            for (std::size_t i = 0; i < rows; ++i)
-                (*loss)[i * n] = std::numeric_limits<double>::infinity(); // no such option
+    for (auto* const loss : {&weight_error, &output_error, &fisher, &hessian, &divergence}) keep_rows(*loss, o);
     return {{"weight error", weight_error},
             {"output error", output_error},
             {"Fisher", fisher},
@@ -145,9 +156,9 @@ std::vector<sensitivity> measure(model& m, const quantized_rows& q, const std::v
 /// One line of the table, and what --check asks about.
 class lines {
 public:
-    explicit lines(model& m) : model_(m), table_({"", "bits", "right", "loss", "SQNR of logits"}) {}
+    explicit lines(network& m) : model_(m), table_({"", "bits", "right", "loss", "SQNR of logits"}) {}
     void add(const std::string& name, double bits, const weight_lists& weights) {
-        const model::quality q = model_.evaluate(weights);
+        const quality q = model_.evaluate(weights);
         found_[name] = q;
         table_.row({name, number_text("%.2f", bits), number_text("%.1f %%", q.correct), number_text("%.4f", q.loss),
                     quant_tool::decibel_text(q.sqnr) + (std::isinf(q.sqnr) ? "" : " dB")});
@@ -156,20 +167,21 @@ public:
         table_.print(std::cout);
         std::cout << '\n';
     }
-    [[nodiscard]] const model::quality& of(const std::string& name) const { return found_.at(name); }
+    [[nodiscard]] const quality& of(const std::string& name) const { return found_.at(name); }
     [[nodiscard]] bool has(const std::string& name) const { return found_.contains(name); }
 
 private:
-    model& model_;
+    network& model_;
     quant_tool::table table_;
-    std::map<std::string, model::quality> found_;
+    std::map<std::string, quality> found_;
 };
 
 class example {
 public:
-    explicit example(const options& o)
-        : o_(o), model_(o.data), quantized_(model_), moments_(model_.moments()),
-          measured_(measure(model_, quantized_, moments_, o)) {
+    /// moments  of the inputs of every layer; may be empty
+    example(const options& o, network& m, const quantized_rows& q, std::vector<std::vector<double>> moments,
+            std::vector<sensitivity> measured)
+        : o_(o), model_(m), quantized_(q), moments_(std::move(moments)), measured_(std::move(measured)) {
         for (const row& r : model_.rows())
             for (const std::uint8_t b : widths) cost_.push_back(size_of(r, b));
         elements_ = static_cast<double>(model_.parameters());
@@ -188,7 +200,8 @@ public:
             mixquant(out, budget);
             std::string notes;
             for (const sensitivity& s : measured_) notes += allocated(out, s, budget);
-            for (const bool outputs : {false, true}) multipoint(out, budget, bits, outputs);
+            multipoint(out, budget, bits, false);
+            if (!moments_.empty()) multipoint(out, budget, bits, true);
             std::cout << "an average of " << number_text("%g", bits) << " bits per weight and a step per row, "
                       << number_text("%.1f", static_cast<double>(budget) / 8192) << " KiB\n";
             out.print();
@@ -215,7 +228,7 @@ private:
         }
         out.add("uniform, step of the largest weight", average(used), plain);
         const std::vector<std::uint8_t> all(model_.rows().size(), static_cast<std::uint8_t>(option));
-        out.add("uniform, fitted step", average(used), quantized_.network(all));
+        out.add("uniform, fitted step", average(used), quantized_.at(all));
     }
 
     void mixquant(lines& out, std::uint64_t budget) {
@@ -232,7 +245,7 @@ private:
             for (const row& r : model_.rows())
                 choice.push_back(static_cast<std::uint8_t>(std::find(widths.begin(), widths.end(), found[r.layer]) -
                                                            widths.begin()));
-            out.add(name, average(size(choice)), quantized_.network(choice));
+            out.add(name, average(size(choice)), quantized_.at(choice));
         };
         for (double m = 1; m < 1e6; m *= 1.1) { // the least multiplier that fits
             require(quant::mixquant_search(views, candidates, found, errors, {.multiplier = m}), "weights");
@@ -251,12 +264,13 @@ private:
     }
 
     std::string allocated(lines& out, const sensitivity& s, std::uint64_t budget) {
-        const quant::option_table table{s.loss, cost_, model_.rows().size(), widths.size()};
+        quant::option_table table{s.loss, cost_, model_.rows().size(), widths.size()};
+        table.groups = s.groups;
         std::vector<std::uint8_t> choice(table.layers);
         std::vector<std::byte> workspace(quant::allocate_exact_workspace_size(table.layers, table.options, 1 << 16));
         const auto greedy = require(quant::allocate_greedy(table, budget, choice, workspace), "budget");
         const auto exact = require(quant::allocate_exact(table, budget, choice, workspace), "budget");
-        out.add("allocated by " + s.name, average(exact.cost), quantized_.network(choice));
+        out.add("allocated by " + s.name, average(exact.cost), quantized_.at(choice));
         const auto absent = std::count(choice.begin(), choice.end(), std::uint8_t{0});
         return s.name + ": bound " + number_text("%.6g", exact.bound) + " <= exact " + number_text("%.6g", exact.loss) +
                " <= greedy " + number_text("%.6g", greedy.loss) +
@@ -327,13 +341,54 @@ private:
     [[nodiscard]] double average(std::uint64_t bits) const { return static_cast<double>(bits) / elements_; }
 
     options o_;
-    model model_;
-    quantized_rows quantized_;
+    network& model_;
+    const quantized_rows& quantized_;
     std::vector<std::vector<double>> moments_;
     std::vector<sensitivity> measured_;
     std::vector<std::uint64_t> cost_;
     double elements_ = 0;
 };
+
+#if MIXED_PRECISION_RESNET
+/// What needs no gradients, of every row alone or of a whole layer.
+std::vector<sensitivity> measure(resnet20& m, const quantized_rows& q, const options& o) {
+    const std::size_t rows = m.rows().size(), n = widths.size();
+    std::vector<double> weight_error(rows * n), divergence(rows * n);
+    std::vector<std::size_t> first(m.layers(), rows), groups(rows);
+    for (std::size_t i = 0; i < rows; ++i) {
+        const row& r = m.rows()[i];
+        first[r.layer] = std::min(first[r.layer], i);
+        groups[i] = first[r.layer];
+        for (std::size_t b = 0; b < n; ++b)
+            weight_error[i * n + b] = require(quant::squared_error(m.weights_of(r), q.of(r, b)), "weights");
+    }
+    quant_tool::progress shown("divergence", m.layers() * (o.drop ? n : n - 1), 0, o.quiet, "networks");
+    for (std::size_t l = 0; l < m.layers(); ++l)
+        for (std::size_t b = o.drop ? 0 : 1; b < n; ++b) {
+            divergence[first[l] * n + b] = m.divergence(l, q.layer(l, b)); // of the first row; the others follow it
+            shown.done(0);
+        }
+    for (auto* const loss : {&weight_error, &divergence}) keep_rows(*loss, o);
+    return {{"weight error", weight_error},
+            {"weight error, a width per layer", weight_error, groups},
+            {"divergence, a width per layer", divergence, groups}};
+}
+
+int run_resnet20(options o) {
+    if (o.data == MIXED_PRECISION_DATA_DIR) {
+        const char* const folder = std::getenv("QUANT_DATA");
+        if (folder == nullptr)
+            throw quant_tool::error(quant_tool::exit_code::usage, {},
+                                    "--data is missing, and QUANT_DATA is not set: --resnet20 needs cifar10/ in it");
+        o.data = folder;
+    }
+    resnet20 m(o.data, o.unseen, o.images);
+    const quantized_rows q(m);
+    std::vector<sensitivity> measured = measure(m, q, o);
+    o.check = false; // the claims are of the digits
+    return example(o, m, q, {}, std::move(measured)).run();
+}
+#endif
 
 } // namespace
 
@@ -352,12 +407,30 @@ int main(int argc, char** argv) {
         app.add_option("--probes", o.probes, "Probes of the Hessian, at most")
             ->check(CLI::Range(1, 10000))
             ->capture_default_str();
-        app.add_option("--data", o.data, "Folder with digits.csv.gz and digits.safetensors")->capture_default_str();
+        app.add_option("--data", o.data,
+                       "Folder with digits.csv.gz and digits.safetensors; with --resnet20 that of cifar10/")
+            ->capture_default_str();
+#if MIXED_PRECISION_RESNET
+        app.add_flag(
+            "--resnet20", o.resnet20,
+            "ResNet-20 for CIFAR-10 instead: cifar10/resnet20_cifar10.onnx and the images beside it, in --data or in "
+            "the folder that QUANT_DATA names");
+        app.add_option("--unseen", o.unseen, "With --resnet20: images that are counted")
+            ->check(CLI::Range(1, 2500))
+            ->capture_default_str();
+#endif
         app.add_flag("--drop", o.drop, "Rows may also get no bits at all: their outputs are their biases");
         app.add_flag("--quiet", o.quiet, "No progress");
         app.add_flag("--check", o.check, "Check the claims of docs/mixed_precision.md");
         const auto done = quant_tool::parse_arguments(app, argc, argv, "mixed_precision --help");
         if (done) return *done;
-        return example(o).run() == 0 ? 0 : 1;
+#if MIXED_PRECISION_RESNET
+        if (o.resnet20) return run_resnet20(o);
+#endif
+        model m(o.data);
+        const quantized_rows q(m);
+        std::vector<std::vector<double>> moments = m.moments();
+        std::vector<sensitivity> measured = measure(m, q, moments, o);
+        return example(o, m, q, std::move(moments), std::move(measured)).run() == 0 ? 0 : 1;
     });
 }

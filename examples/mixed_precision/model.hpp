@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The digits network as a list of rows: the unit that gets a width, and everything that tells what a width would cost it.
+// A network as a list of rows: the unit that gets a width. And the digits network, with everything that tells what a width would cost it.
 
 #include "../digits/dataset.hpp"
 #include "../digits/model.hpp"
@@ -38,7 +38,50 @@ inline std::uint64_t size_of(const row& r, std::uint8_t bits) { return bits == 0
 /// The weights of every layer, biases left out: they stay in float.
 using weight_lists = std::vector<std::vector<float>>;
 
-class model {
+/// How good a network is with other weights.
+struct quality {
+    double correct = 0; ///< per cent of the images that the network never saw
+    double loss = 0;    ///< cross-entropy, in nats
+    double sqnr = 0;    ///< of the logits beside those of the float network, in decibels
+};
+inline quality quality_of(const nn::tensor& full, const nn::tensor& found, std::span<const std::uint8_t> labels) {
+    return {100.0 * static_cast<double>(digits::count_correct(nn::classes_of(found), labels)) /
+                static_cast<double>(labels.size()),
+            nn::softmax_cross_entropy(found, labels).loss,
+            quant_tool::require(quant::signal_to_noise(full.data, found.data), "logits")};
+}
+
+/// The rows of a network and their weights.
+class network {
+public:
+    virtual ~network() = default;
+    [[nodiscard]] const std::vector<row>& rows() const { return rows_; }
+    [[nodiscard]] const weight_lists& weights() const { return weights_; }
+    [[nodiscard]] std::size_t layers() const { return weights_.size(); }
+    [[nodiscard]] std::span<const float> weights_of(const row& r) const {
+        return std::span(weights_[r.layer]).subspan(r.first, r.depth);
+    }
+    [[nodiscard]] std::size_t parameters() const {
+        std::size_t n = 0;
+        for (const auto& w : weights_) n += w.size();
+        return n;
+    }
+    [[nodiscard]] virtual quality evaluate(const weight_lists& weights) = 0;
+
+protected:
+    /// The next layer: weights [rows, ...].
+    void add_layer(const nn::tensor& w) {
+        const std::size_t layer = weights_.size(), rows = w.shape[0], depth = w.size() / rows;
+        weights_.push_back(w.data);
+        for (std::size_t r = 0; r < rows; ++r) rows_.push_back({layer, r * depth, depth});
+    }
+
+private:
+    weight_lists weights_;
+    std::vector<row> rows_;
+};
+
+class model : public network {
 public:
     explicit model(const std::string& folder) {
         all_ = digits::load(folder + "/digits.csv.gz");
@@ -46,20 +89,12 @@ public:
         net_.set_weights(nn::load_weights(folder + "/digits.safetensors"));
         for (nn::parameter* p : net_.parameters()) {
             if (p->value.shape.size() < 2) continue;
-            const std::size_t layer = layers_.size(), rows = p->value.shape[0], depth = p->value.size() / rows;
             layers_.push_back(p);
-            weights_.push_back(p->value.data);
-            for (std::size_t r = 0; r < rows; ++r) rows_.push_back({layer, r * depth, depth});
+            add_layer(p->value);
         }
         logits_ = nn::run(net_, all_.unseen().images);
     }
 
-    [[nodiscard]] const std::vector<row>& rows() const { return rows_; }
-    [[nodiscard]] const weight_lists& weights() const { return weights_; }
-    [[nodiscard]] std::size_t layers() const { return layers_.size(); }
-    [[nodiscard]] std::span<const float> weights_of(const row& r) const {
-        return std::span(weights_[r.layer]).subspan(r.first, r.depth);
-    }
     [[nodiscard]] const digits::dataset& data() const { return all_; }
 
     void set(const weight_lists& weights) {
@@ -67,22 +102,12 @@ public:
     }
     [[nodiscard]] nn::tensor logits(const nn::tensor& images) { return nn::run(net_, images); }
 
-    struct quality {
-        double correct = 0; ///< per cent of the images that the network never saw
-        double loss = 0;    ///< cross-entropy, in nats
-        double sqnr = 0;    ///< of the logits beside those of the float network, in decibels
-    };
-    [[nodiscard]] quality evaluate(const weight_lists& weights) {
+    [[nodiscard]] quality evaluate(const weight_lists& weights) override {
         set(weights);
         const digits::dataset unseen = all_.unseen();
         const nn::tensor found = nn::run(net_, unseen.images);
-        set(weights_);
-        quality out;
-        out.correct = 100.0 * static_cast<double>(digits::count_correct(nn::classes_of(found), unseen.labels)) /
-                      static_cast<double>(unseen.size());
-        out.loss = nn::softmax_cross_entropy(found, unseen.labels).loss;
-        out.sqnr = quant_tool::require(quant::signal_to_noise(logits_.data, found.data), "logits");
-        return out;
+        set(this->weights());
+        return quality_of(logits_, found, unseen.labels);
     }
 
     /// The gradient of the loss on `part`, of all rows one after the other.
@@ -92,11 +117,6 @@ public:
         std::size_t at = 0;
         for (const nn::parameter* p : layers_)
             for (const float g : p->grad.data) out[at++] = static_cast<double>(g);
-    }
-    [[nodiscard]] std::size_t parameters() const {
-        std::size_t n = 0;
-        for (const auto& w : weights_) n += w.size();
-        return n;
     }
     void set_flat(std::span<const double> values) {
         std::size_t at = 0;
@@ -117,7 +137,7 @@ public:
         inputs.push_back(pool.forward(relu.forward(outputs_[2])));
         std::vector<std::vector<double>> all;
         for (std::size_t l = 0; l < layers_.size(); ++l) {
-            const std::size_t depth = weights_[l].size() / layers_[l]->value.shape[0];
+            const std::size_t depth = weights()[l].size() / layers_[l]->value.shape[0];
             const std::vector<float> patches =
                 layers_[l]->value.shape.size() == 4 ? patches_of(inputs[l]) : inputs[l].data;
             all.emplace_back(depth * depth);
@@ -147,8 +167,6 @@ private:
     digits::dataset all_;
     nn::network net_;
     std::vector<nn::parameter*> layers_;
-    weight_lists weights_;
-    std::vector<row> rows_;
     nn::tensor logits_;
     std::vector<nn::tensor> outputs_;
 };
@@ -156,7 +174,7 @@ private:
 /// Every row at every width, with the step of least squared error.
 class quantized_rows {
 public:
-    explicit quantized_rows(const model& m) : model_(m) {
+    explicit quantized_rows(const network& m) : model_(m) {
         for (const std::uint8_t bits : widths) {
             weight_lists all = m.weights();
             for (const row& r : m.rows()) {
@@ -177,8 +195,12 @@ public:
     [[nodiscard]] std::span<const float> of(const row& r, std::size_t option) const {
         return std::span(at_width_[option][r.layer]).subspan(r.first, r.depth);
     }
+    /// All rows of a layer.
+    [[nodiscard]] const std::vector<float>& layer(std::size_t l, std::size_t option) const {
+        return at_width_[option][l];
+    }
     /// The network with row r at widths[choice[r]].
-    [[nodiscard]] weight_lists network(std::span<const std::uint8_t> choice) const {
+    [[nodiscard]] weight_lists at(std::span<const std::uint8_t> choice) const {
         weight_lists all = model_.weights();
         for (std::size_t i = 0; i < choice.size(); ++i) {
             const row& r = model_.rows()[i];
@@ -189,7 +211,7 @@ public:
     }
 
 private:
-    const model& model_;
+    const network& model_;
     std::vector<weight_lists> at_width_;
 };
 
