@@ -45,7 +45,7 @@ struct options {
     std::string data, results;
     std::size_t passes = 6, batch = 32, images = 1600, seeds = 1, unseen = 2500;
     std::vector<double> bits{2, 3};
-    double rate = 0.002, bias_rate = 0.0003, csq_rate = 0.05, mask_rate = 0.008, strength = 1, share = 0.4;
+    double rate = 0.001, bias_rate = 0.0001, csq_rate = 0.05, mask_rate = 0.02, strength = 1, share = 0.4;
     bool choose = false, quiet = false;
 };
 
@@ -237,7 +237,7 @@ private:
         print(best, *after, nullptr);
         for (std::size_t seed = 0; seed < o_.seeds; ++seed) {
             const std::string name = at + (o_.seeds > 1 ? ", seed " + std::to_string(seed + 1) : "");
-            trained("one width, learned step" + name, same, seed, *after);
+            trained("one width, learned step" + name, same, seed, one);
             trained("widths by divergence, learned step" + name, widths, seed, *after);
             by_csq(bits, name, seed);
         }
@@ -282,7 +282,7 @@ private:
         print(own, found, &same_size);
         print(ours, after, &same_size);
         print(rival, same_size, nullptr);
-        trained("CSQ's widths, learned step" + name, widths, seed, same_size);
+        trained("CSQ's widths, learned step" + name, widths, seed, after);
     }
 
     std::vector<int> allocated(double bits) {
