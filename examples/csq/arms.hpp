@@ -56,6 +56,7 @@ struct knobs {
     double share = 0.6;         ///< of the run in which planes or widths are found
     double strength = 0.1;      ///< FracBits: of the budget
     double budget_strength = 1; ///< CSQ: of the budget
+    bool by_row = false;        ///< CSQ: a mask for each row
     bool from_float = false;    ///< fixed planes start from the float weights, not from what was hardened
     std::vector<int> widths{};  ///< stored bits by layer
 };
@@ -128,11 +129,20 @@ private:
 struct grid {
     quant::digit_planes planes{};
     int odd_bits = 0;
+    std::vector<quant::digit_planes> rows{}; ///< of each row where they differ; `planes` are then all that occur
     [[nodiscard]] float largest() const {
         return odd_bits > 0 ? static_cast<float>((1 << odd_bits) - 1) : static_cast<float>(planes.largest());
     }
     [[nodiscard]] double nominal() const {
-        return odd_bits > 0 ? odd_bits - 1 : static_cast<double>(std::popcount(planes.mask));
+        if (rows.empty()) return odd_bits > 0 ? odd_bits - 1 : static_cast<double>(std::popcount(planes.mask));
+        double sum = 0;
+        for (const quant::digit_planes row : rows) sum += static_cast<double>(std::popcount(row.mask));
+        return sum / static_cast<double>(rows.size());
+    }
+    /// f(first, count, planes) for the stretches of n weights that have the same planes.
+    template <class F> void for_each_stretch(std::size_t n, const F& f) const {
+        if (rows.empty()) return f(std::size_t{0}, n, planes);
+        for (std::size_t r = 0; r < rows.size(); ++r) f(r * (n / rows.size()), n / rows.size(), rows[r]);
     }
 };
 /// The grid that uses `bits` stored bits best: the odd integers where leaving one code out would cost most.
@@ -143,7 +153,10 @@ inline grid grid_of_bits(int bits) {
 inline grid grid_of_planes(int planes) { return {quant::digit_planes{(1u << planes) - 1}, 0}; }
 
 inline void round_to(std::span<const float> w, std::span<float> to, float scale, const grid& g) {
-    if (g.odd_bits == 0) return require(quant::round_to_planes(w, to, {&scale, 1}, g.planes));
+    if (g.odd_bits == 0)
+        return g.for_each_stretch(w.size(), [&](std::size_t at, std::size_t n, quant::digit_planes planes) {
+            require(quant::round_to_planes(w.subspan(at, n), to.subspan(at, n), {&scale, 1}, planes));
+        });
     const float top = g.largest();
     for (std::size_t i = 0; i < w.size(); ++i)
         to[i] = std::clamp(2 * std::floor(w[i] / scale * 0.5f) + 1, -top, top) * scale;
@@ -153,7 +166,12 @@ inline float round_to_backward(std::span<const float> w, std::span<const float> 
                                const grid& g) {
     float of_scale = 0;
     if (g.odd_bits == 0) {
-        require(quant::round_to_planes_backward(w, grad, to, {&of_scale, 1}, {&scale, 1}, g.planes));
+        g.for_each_stretch(w.size(), [&](std::size_t at, std::size_t n, quant::digit_planes planes) {
+            float own = 0;
+            require(quant::round_to_planes_backward(w.subspan(at, n), grad.subspan(at, n), to.subspan(at, n), {&own, 1},
+                                                    {&scale, 1}, planes));
+            of_scale += own;
+        });
         return of_scale;
     }
     const float top = g.largest() + 1; // half a step further is still rounded to the last code
@@ -230,14 +248,19 @@ public:
         for (std::size_t l = 0; l < w_.size(); ++l) {
             integer_layer done = empty_layer(l);
             if (grids_[l].odd_bits == 0)
-                require(quant::codes_of_planes(std::span<const float>(w_[l]), done.codes,
-                                               std::span<const float>(&scale_[l], 1), grids_[l].planes));
+                grids_[l].for_each_stretch(
+                    w_[l].size(), [&](std::size_t at, std::size_t n, quant::digit_planes planes) {
+                        require(quant::codes_of_planes(std::span<const float>(w_[l]).subspan(at, n),
+                                                       std::span(done.codes).subspan(at, n),
+                                                       std::span<const float>(&scale_[l], 1), planes));
+                    });
             else
                 for (std::size_t i = 0; i < done.codes.size(); ++i)
                     done.codes[i] = static_cast<std::int16_t>(std::lround(to_[l]->value.data[i] / scale_[l]));
             done.scale = scale_[l];
             done.planes = grids_[l].nominal();
             done.odd_bits = grids_[l].odd_bits;
+            done.by_row = !grids_[l].rows.empty();
             check(l, done);
             m.push_back(std::move(done));
         }
@@ -329,7 +352,8 @@ public:
                                                             std::clamp(12500 / static_cast<double>(steps), 1.0, 10.0),
                                                .bit_decay = k.bit_decay}} {
         for (std::size_t l = 0; l < to.size(); ++l) {
-            const std::size_t n = start[l].size(), counts[] = {most * n, most * n, most, 1};
+            const std::size_t n = start[l].size(), groups = k.by_row ? to[l]->value.shape[0] : 1;
+            const std::size_t counts[] = {most * n, most * n, most * groups, 1};
             for (std::size_t i = 0; i < 4; ++i) {
                 values_[4 * l + i].resize(counts[i]);
                 gradients_[4 * l + i].resize(counts[i]);
@@ -367,16 +391,21 @@ protected:
             const auto done = require(quant::csq::harden(layers_[l], layer.codes));
             require(quant::csq::forward(layers_[l], to_[l]->value.data, {.mode = quant::csq::gate_mode::hard}));
             layer.scale = static_cast<float>(done.scale);
-            layer.planes = done.bits().bits;
-            kept_.push_back(done.planes);
+            layer.planes = k_.by_row ? quant::csq::bits(layers_[l]).bits : done.bits().bits;
+            layer.by_row = k_.by_row;
+            kept_.push_back({quant::digit_planes{done.planes}, 0});
+            for (std::size_t r = 0; k_.by_row && r < layer.rows; ++r) {
+                std::uint32_t open = 0;
+                for (std::size_t b = 0; b < most; ++b)
+                    if (layers_[l].mask[b * layer.rows + r] >= 0) open |= 1u << b;
+                kept_.back().rows.push_back({(open >> done.stripped) & done.planes});
+            }
             check(l, layer);
             m.push_back(std::move(layer));
         }
         return m;
     }
-    [[nodiscard]] grid grid_of(std::size_t l, const integer_layer&) const override {
-        return {quant::digit_planes{kept_[l]}, 0};
-    }
+    [[nodiscard]] grid grid_of(std::size_t l, const integer_layer&) const override { return kept_[l]; }
 
 private:
     std::vector<quant::csq::layer<float>> layers_, grads_;
@@ -384,7 +413,7 @@ private:
     std::vector<double> full_scales_;
     weights values_, gradients_, velocity_;
     quant::csq::training<float> training_;
-    std::vector<std::uint32_t> kept_;
+    std::vector<grid> kept_;
 };
 
 class bsq_arm : public finishing_arm {

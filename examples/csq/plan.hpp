@@ -26,8 +26,8 @@ inline const std::string float_name = "float", longer_name = "float, trained on"
                          largest_name = "uniform, largest weight", learned_name = "uniform, learned step",
                          odd_name = "uniform, learned step, no zero", bsq_name = "BSQ, then fixed planes",
                          csq_name = "CSQ", csq_fixed_name = "CSQ, then fixed planes",
-                         csq_float_name = "planes of CSQ, from float", fracbits_name = "FracBits",
-                         fracbits_fixed_name = "FracBits, then fixed widths",
+                         csq_float_name = "planes of CSQ, from float", csq_rows_name = "CSQ by rows, then fixed planes",
+                         fracbits_name = "FracBits", fracbits_fixed_name = "FracBits, then fixed widths",
                          layers_name = "widths by layer, learned step";
 
 inline const std::vector<entry>& plan() {
@@ -41,6 +41,7 @@ inline const std::vector<entry>& plan() {
         {csq_name, "planes", family::mixed, {1, 1.5, 2, 3, 4}},
         {csq_fixed_name, "planes", family::mixed, {1, 1.5, 2, 3, 4}},
         {csq_float_name, "planes", family::mixed, {1, 1.5, 2, 3, 4}},
+        {csq_rows_name, "planes", family::mixed, {1, 1.5, 2, 3, 4}},
         {fracbits_name, "stored bits", family::mixed, {1.5, 2, 3, 4, 5}},
         {fracbits_fixed_name, "stored bits", family::mixed, {1.5, 2, 3, 4, 5}},
         {layers_name, "stored bits", family::mixed, {1.5, 2, 3, 4, 5}},
@@ -95,6 +96,13 @@ inline std::vector<knobs> candidates(const std::string& name, double setting, co
     } else if (name == csq_fixed_name || name == csq_float_name) {
         for (const double share : {0.6, 0.4})
             add([&](knobs& k) { k.share = share, k.from_float = name == csq_float_name; });
+    } else if (name == csq_rows_name) {
+        // At the pace of a layer's masks rows end with gaps, and 5 to 10 points lower.
+        for (const bool from_float : {false, true})
+            add([&](knobs& k) {
+                k.share = 0.4, k.by_row = true, k.from_float = from_float;
+                k.mask_rate = 0.3, k.budget_strength = 10;
+            });
     } else if (name == layers_name) {
         for (const auto& widths : widths_within(setting, sizes))
             add([&](knobs& k) { k.rate = 0.1f, k.widths = widths; });
@@ -121,7 +129,7 @@ inline std::unique_ptr<arm> make(const std::string& name, double setting, const 
     if (name == odd_name)
         return std::make_unique<rounding_arm>(to, start, same({{}, static_cast<int>(setting)}), true, k.step_rate);
     if (name == bsq_name) return std::make_unique<bsq_arm>(to, start, setting, k);
-    if (name == csq_name || name == csq_fixed_name || name == csq_float_name)
+    if (name == csq_name || name == csq_fixed_name || name == csq_float_name || name == csq_rows_name)
         return std::make_unique<csq_arm>(to, start, setting, k,
                                          static_cast<std::size_t>(k.share * static_cast<double>(steps)));
     if (name == fracbits_name || name == fracbits_fixed_name)

@@ -16,7 +16,7 @@ function(expect code text)
 endfunction()
 
 run(whole ${short} --threads 2 --results "${scratch}/results.tsv" --pictures "${scratch}/pictures")
-foreach(arm "CSQ, then fixed planes" "FracBits" "BSQ" "uniform, learned step" "widths by layer" "holds   5 exactness")
+foreach(arm "CSQ, then fixed planes" "CSQ by rows" "FracBits" "BSQ" "uniform, learned step" "widths by layer" "holds   5 exactness")
     if(NOT whole MATCHES "${arm}")
         message(SEND_ERROR "the tables do not mention '${arm}'")
     endif()

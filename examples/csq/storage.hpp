@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <quant/bit_planes.hpp>
 #include <quant/packing.hpp>
 #include <quant/products.hpp>
@@ -40,37 +41,52 @@ struct integer_layer {
     std::size_t rows = 0, columns = 0;
     std::vector<std::int16_t> codes;
     float scale = 1;
-    double planes = 0; ///< nominal: digits of {-1, 0, 1}; bits less one where there is no code of zero
-    int odd_bits = 0;  ///< above 0: the codes are the odd numbers 2 j - (2^odd_bits - 1)
+    double planes = 0;   ///< nominal: digits of {-1, 0, 1}; bits less one where there is no code of zero
+    int odd_bits = 0;    ///< above 0: the codes are the odd numbers 2 j - (2^odd_bits - 1)
+    bool by_row = false; ///< every row takes its own planes, and two bytes that name them
 };
 using integer_model = std::vector<integer_layer>;
 
 /// One layer in bit planes. Codes of more than 8 bits are stored as their low and high bytes, q = 256 high + low: one more plane per bit,
-/// as for the others.
+/// as for the others. Rows of equal planes are one matrix each where rows have their own.
 class stored_layer {
 public:
     explicit stored_layer(const integer_layer& l) : rows_(l.rows), columns_(l.columns) {
-        const auto [low, high] = std::minmax_element(l.codes.begin(), l.codes.end());
-        const int top = (1 << l.odd_bits) - 1;
-        if (l.odd_bits > 0) {
-            add<std::uint8_t>(l, 2, [&](int q) { return (q + top) / 2; });
-            of_sum_ = -top;
-        } else if (l.codes.empty() || (*low >= -128 && *high <= 127)) {
-            add<std::int8_t>(l, 1, [](int q) { return q; });
-        } else {
-            add<std::uint8_t>(l, 1, [](int q) { return q & 255; });
-            add<std::int8_t>(l, 256, [](int q) { return q >> 8; });
+        if (!l.by_row) {
+            std::vector<std::size_t> all(rows_);
+            std::iota(all.begin(), all.end(), std::size_t{0});
+            parts_ = parts_of(l, all);
+            if (l.odd_bits > 0) of_sum_ = 1 - (1 << l.odd_bits);
+            return;
         }
+        std::vector<std::vector<std::size_t>> equal; // rows, by the planes that they have
+        std::vector<std::vector<part>> planes;       // of the first of them
+        for (std::size_t r = 0; r < rows_; ++r) {
+            std::vector<part> own = parts_of(l, {r});
+            const auto at = std::find_if(planes.begin(), planes.end(), [&](const std::vector<part>& other) {
+                return std::equal(own.begin(), own.end(), other.begin(), other.end(),
+                                  [](const part& a, const part& b) { return a.planes == b.planes; });
+            });
+            live_.push_back(live_of(own));
+            if (at == planes.end()) {
+                equal.push_back({r});
+                planes.push_back(std::move(own));
+            } else {
+                equal[static_cast<std::size_t>(at - planes.begin())].push_back(r);
+            }
+        }
+        for (const auto& rows : equal)
+            for (part& p : parts_of(l, rows)) parts_.push_back(std::move(p));
     }
     /// The library's formula.
     [[nodiscard]] std::size_t bytes() const {
-        std::size_t sum = 0;
-        for (const part& p : parts_) sum += quant::bit_plane_bytes(rows_, columns_, p.planes.size());
+        std::size_t sum = live_.size() * sizeof(std::uint16_t);
+        for (const part& p : parts_) sum += quant::bit_plane_bytes(p.rows.size(), columns_, p.planes.size());
         return sum;
     }
     /// The words, as they go into a file.
     [[nodiscard]] std::vector<std::uint16_t> words() const {
-        std::vector<std::uint16_t> all;
+        std::vector<std::uint16_t> all = live_;
         for (const part& p : parts_) all.insert(all.end(), p.words.begin(), p.words.end());
         return all;
     }
@@ -79,33 +95,64 @@ public:
         std::int32_t sum = 0;
         for (const std::int8_t v : x) sum += v;
         for (std::int32_t& v : y) v = of_sum_ * sum;
-        std::vector<std::int32_t> part_of(y.size());
+        std::vector<std::int32_t> part_of;
         for (const part& p : parts_) {
-            const quant::bit_plane_view<const std::uint16_t> planes{p.words, rows_, columns_, p.planes};
+            part_of.resize(p.rows.size());
+            const quant::bit_plane_view<const std::uint16_t> planes{p.words, p.rows.size(), columns_, p.planes};
             require(quant::gemv(planes, x, part_of));
-            for (std::size_t i = 0; i < y.size(); ++i) y[i] += p.factor * part_of[i];
+            for (std::size_t i = 0; i < p.rows.size(); ++i) y[p.rows[i]] += p.factor * part_of[i];
         }
     }
 
 private:
     struct part {
+        std::vector<std::size_t> rows;
         std::vector<std::uint16_t> words;
         quant::plane_set planes;
         std::int32_t factor;
     };
-    template <class Code, class F> void add(const integer_layer& l, std::int32_t factor, const F& code_of) {
-        std::vector<Code> codes;
-        codes.reserve(l.codes.size());
-        for (const std::int16_t q : l.codes) codes.push_back(static_cast<Code>(code_of(int{q})));
-        const quant::plane_set set = quant::choose_planes(quant::view(codes, rows_, columns_));
-        std::vector<std::uint16_t> words(quant::bit_plane_words(rows_, columns_, set.size()));
-        quant::bit_plane_view<std::uint16_t> view{words, rows_, columns_, set.size()};
-        require(quant::pack_bit_planes(quant::view(codes, rows_, columns_), view, set));
-        parts_.push_back({std::move(words), set, factor});
+    /// The matrices of bit planes that some rows are the sum of.
+    static std::vector<part> parts_of(const integer_layer& l, const std::vector<std::size_t>& rows) {
+        std::vector<std::int16_t> q;
+        q.reserve(rows.size() * l.columns);
+        for (const std::size_t r : rows)
+            for (std::size_t c = 0; c < l.columns; ++c) q.push_back(l.codes[r * l.columns + c]);
+        std::vector<part> parts;
+        const auto add = [&]<class Code>(Code, std::int32_t factor, const auto& code_of) {
+            std::vector<Code> codes;
+            codes.reserve(q.size());
+            for (const std::int16_t v : q) codes.push_back(static_cast<Code>(code_of(int{v})));
+            const auto from = quant::view(codes, rows.size(), l.columns);
+            const quant::plane_set set = quant::choose_planes(from);
+            std::vector<std::uint16_t> words(quant::bit_plane_words(rows.size(), l.columns, set.size()));
+            quant::bit_plane_view<std::uint16_t> view{words, rows.size(), l.columns, set.size()};
+            require(quant::pack_bit_planes(from, view, set));
+            parts.push_back({rows, std::move(words), set, factor});
+        };
+        const auto [low, high] = std::minmax_element(q.begin(), q.end());
+        if (l.odd_bits > 0) {
+            const int top = (1 << l.odd_bits) - 1;
+            add(std::uint8_t{}, 2, [&](int v) { return (v + top) / 2; });
+        } else if (q.empty() || (*low >= -128 && *high <= 127)) {
+            add(std::int8_t{}, 1, [](int v) { return v; });
+        } else {
+            add(std::uint8_t{}, 1, [](int v) { return v & 255; });
+            add(std::int8_t{}, 256, [](int v) { return v >> 8; });
+        }
+        return parts;
+    }
+    /// Bit e for the plane of 2^e, bit 8 + e for that of -2^e; all of the latter for the one of -256.
+    static std::uint16_t live_of(const std::vector<part>& parts) {
+        unsigned live = 0;
+        for (const part& p : parts)
+            for (std::size_t i = 0; i < p.planes.size(); ++i)
+                live |= p.factor > 1 ? 0xff00u : 1u << (p.planes[i].exponent + (p.planes[i].is_negative ? 8 : 0));
+        return static_cast<std::uint16_t>(live);
     }
 
     std::size_t rows_, columns_;
     std::vector<part> parts_;
+    std::vector<std::uint16_t> live_; ///< the planes of each row, where rows have their own
     std::int32_t of_sum_ = 0;
 };
 
