@@ -337,8 +337,7 @@ private:
 class csq_arm : public finishing_arm {
 public:
     static constexpr std::size_t most = 8;
-    /// A mask that has hardened no longer moves, so short runs need faster ones: `steps` of this phase.
-    csq_arm(const layers& to, const weights& start, double target, const knobs& k, std::size_t steps)
+    csq_arm(const layers& to, const weights& start, double target, const knobs& k)
         : finishing_arm(to, start, k), layers_(to.size()), grads_(to.size()), bits_(to.size()), full_scales_(to.size()),
           values_(4 * to.size()), gradients_(4 * to.size()),
           velocity_(4 * to.size()), training_{layers_,
@@ -348,8 +347,7 @@ public:
                                               {.rate = {.start = static_cast<double>(k.rate)},
                                                .budget = {.target_bits = target, .strength = k.budget_strength},
                                                .bit_rate = k.bit_rate,
-                                               .mask_rate = k.mask_rate *
-                                                            std::clamp(12500 / static_cast<double>(steps), 1.0, 10.0),
+                                               .mask_rate = k.mask_rate,
                                                .bit_decay = k.bit_decay}} {
         for (std::size_t l = 0; l < to.size(); ++l) {
             const std::size_t n = start[l].size(), groups = k.by_row ? to[l]->value.shape[0] : 1;

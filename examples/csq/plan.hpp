@@ -5,6 +5,7 @@
 
 #include "arms.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <stdexcept>
@@ -129,9 +130,13 @@ inline std::unique_ptr<arm> make(const std::string& name, double setting, const 
     if (name == odd_name)
         return std::make_unique<rounding_arm>(to, start, same({{}, static_cast<int>(setting)}), true, k.step_rate);
     if (name == bsq_name) return std::make_unique<bsq_arm>(to, start, setting, k);
-    if (name == csq_name || name == csq_fixed_name || name == csq_float_name || name == csq_rows_name)
-        return std::make_unique<csq_arm>(to, start, setting, k,
-                                         static_cast<std::size_t>(k.share * static_cast<double>(steps)));
+    if (name == csq_name || name == csq_fixed_name || name == csq_float_name || name == csq_rows_name) {
+        // A mask that has hardened no longer moves, so short runs need faster ones.
+        const auto finding = static_cast<std::size_t>(k.share * static_cast<double>(steps));
+        knobs own = k;
+        own.mask_rate *= std::clamp(12500 / static_cast<double>(finding), 1.0, 10.0);
+        return std::make_unique<csq_arm>(to, start, setting, own);
+    }
     if (name == fracbits_name || name == fracbits_fixed_name)
         return std::make_unique<fracbits_arm>(to, start, setting, k);
     if (name == layers_name) {

@@ -265,7 +265,7 @@ private:
             k.mask_rate = o_.mask_rate * 1000 / steps / o_.csq_rate;
             k.budget_strength = o_.strength;
             stand_in_arm arm(to, factors, true, false, [&](stand_ins& parts) {
-                return std::make_unique<csq_arm>(parts.parts(), values_of(parts.parts()), bits - 1, k, 12500);
+                return std::make_unique<csq_arm>(parts.parts(), values_of(parts.parts()), bits - 1, k);
             });
             const integer_model m = train_on(arm, net->net, passes, seed);
             std::vector<int> widths;
