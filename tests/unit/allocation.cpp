@@ -467,10 +467,162 @@ TEST_CASE("allocations refuse what does not fit, by name") {
     problem none;
     none.options = 3;
     CHECK(refused(none, 0, enough).code == errc::ok);
+    p.options = 257;
+    CHECK(refused(p, 200, enough).argument == std::string_view("table.options"));
+    p = vector_a;
+    p.loss.pop_back();
+    CHECK(refused(p, 200, enough).argument == std::string_view("table.loss"));
+    p.loss.clear();
+    p.cost.clear();
+    for (const std::size_t layers :
+         {~std::size_t{0} / 2, ~std::size_t{0} / 4}) { // products that do not fit into size_t
+        choices choice;
+        std::vector<std::byte> workspace(enough);
+        const quant::option_table huge{p.loss, p.cost, layers, 4, {}};
+        std::vector<quant::allocation_point> points(4);
+        CHECK(quant::allocation_front(huge, 9, points, workspace).status().argument == std::string_view("table.loss"));
+    }
+    p = of_bits({1, 1}, {1, 1}, {std::uint64_t{1} << 62}); // each is allowed, their sum is not
+    CHECK(refused(p, ~std::uint64_t{0}, enough).argument == std::string_view("table.cost"));
     // Every workspace of the size that is asked for will do, wherever it starts.
     std::vector<std::byte> bytes(quant::allocation_workspace_size(4, 3) + 7);
     choices choice(4);
     for (std::size_t i = 0; i < 8; ++i)
         CHECK(quant::allocate_greedy(vector_a.table(), 200, choice,
                                      std::span(bytes).subspan(i, quant::allocation_workspace_size(4, 3))));
+}
+
+TEST_CASE("allocations refuse spans that do not belong to the table") {
+    choices choice(5);
+    std::vector<std::byte> workspace(quant::allocate_budgets_workspace_size(4, 3, 100));
+    const quant::option_table table = vector_a.table();
+    const std::vector<std::uint64_t> budgets{200, 200, 200, 200, 200};
+    const auto lists = [&](const quant::option_table& t, const std::vector<std::uint64_t>& more, std::size_t kinds,
+                           std::size_t layers = 4) {
+        return quant::allocate_budgets(t, more, std::span(budgets).first(kinds), std::span(choice).first(layers),
+                                       workspace)
+            .status();
+    };
+    const auto is = [](quant::status s, errc code, std::string_view argument) {
+        return s.code == code && s.argument == argument;
+    };
+    CHECK(is(quant::allocate_exact(table, 200, choice, workspace).status(), errc::shape_mismatch, "choice"));
+    CHECK(is(lists(table, {}, 1, 3), errc::shape_mismatch, "choice"));
+    CHECK(is(lists(table, {}, 0), errc::invalid_argument, "budgets"));
+    CHECK(is(lists(table, {}, 5), errc::invalid_argument, "budgets"));
+    CHECK(is(lists(table, std::vector<std::uint64_t>(11), 2), errc::shape_mismatch, "more_costs"));
+    CHECK(lists(table, std::vector<std::uint64_t>(12), 2));
+    CHECK(is(lists(table, std::vector<std::uint64_t>(12, 51), 2), errc::budget_infeasible, "budgets"));
+    CHECK(is(lists(table, std::vector<std::uint64_t>(12, std::uint64_t{1} << 62), 2), errc::invalid_argument,
+             "more_costs"));
+    CHECK(is(lists(table, std::vector<std::uint64_t>(12, std::uint64_t{1} << 63), 2), errc::invalid_argument,
+             "more_costs"));
+    problem dear = vector_a; // no choice within the first budget
+    for (std::uint64_t& c : dear.cost) c *= 10;
+    CHECK(is(lists(dear.table(), {}, 1), errc::budget_infeasible, "budgets"));
+    std::vector<quant::allocation_point> points(1);
+    CHECK(is(quant::allocation_front(table, 560, points, workspace).status(), errc::buffer_too_small, "points"));
+    CHECK(is(quant::allocation_front(table, 139, points, workspace).status(), errc::budget_infeasible, "budget"));
+    std::vector<std::size_t> kept(3);
+    CHECK(is(quant::pareto_front(std::vector<std::uint64_t>(2), std::vector<double>(2), kept).status(),
+             errc::shape_mismatch, "kept"));
+}
+
+TEST_CASE("a workspace is enough or too small, whatever its size") {
+    const std::vector<std::uint64_t> more{1, 2, 3, 3, 2, 1, 1, 2, 3, 3, 2, 1}, budgets{400, 8};
+    const double best = vector_a.best(400), greedy = solve(how::greedy, vector_a, 400).value.loss;
+    choices choice(4);
+    std::vector<quant::allocation_point> points(600);
+    bool seen[4] = {};
+    const auto enough = [&](std::size_t which, quant::status s) {
+        if (!s)
+            CHECK((s.code == errc::buffer_too_small && s.argument == std::string_view("workspace") && !seen[which]));
+        seen[which] = seen[which] || static_cast<bool>(s);
+        return static_cast<bool>(s);
+    };
+    for (std::size_t bytes = 0; bytes < 3000; bytes += 4) {
+        std::vector<std::byte> workspace(bytes);
+        if (const auto a = quant::allocate_exact(vector_a.table(), 400, choice, workspace); enough(0, a.status())) {
+            CHECK(vector_a.cost_of(choice) <= 400);
+            CHECK(a->loss == vector_a.loss_of(choice));
+            CHECK((a->loss <= greedy && a->loss >= best));
+        }
+        if (const auto a = quant::allocate_lagrangian(vector_a.table(), 400, choice, workspace); enough(1, a.status()))
+            CHECK(vector_a.cost_of(choice) <= 400);
+        if (const auto n = quant::allocation_front(vector_a.table(), 400, points, workspace); enough(2, n.status())) {
+            CHECK(points[0].cost == 140);
+            CHECK((points[*n - 1].cost <= 400 && points[*n - 1].loss >= best));
+        }
+        if (const auto a = quant::allocate_budgets(vector_a.table(), more, budgets, choice, workspace);
+            enough(3, a.status()))
+            CHECK(vector_a.cost_of(choice) <= 400);
+    }
+    for (const bool s : seen) CHECK(s);
+}
+
+TEST_CASE("losses of any size, and options listed twice, leave the choice") {
+    for (const how which : {how::exact, how::greedy, how::multipliers, how::lists})
+        for (const std::uint64_t budget : {200u, 240u, 280u, 400u}) {
+            const outcome plain = solve(which, vector_a, budget);
+            for (const double scale : {0x1p-1060, 0x1p-1000, 0x1p-300, 0x1p1000}) {
+                problem p = vector_a;
+                for (double& x : p.loss) x *= scale; // exact, also where it makes subnormals
+                const outcome scaled = solve(which, p, budget);
+                CHECK(scaled.choice == plain.choice);
+                CHECK(scaled.value.loss == plain.value.loss * scale);
+            }
+            problem twice = vector_a; // the options and then the options again, the other way round
+            twice.options = 6;
+            twice.loss.clear();
+            twice.cost.clear();
+            for (std::size_t l = 0; l < 4; ++l)
+                for (const std::size_t b : {0u, 1u, 2u, 2u, 1u, 0u}) {
+                    twice.loss.push_back(vector_a.loss[l * 3 + b]);
+                    twice.cost.push_back(vector_a.cost[l * 3 + b]);
+                }
+            const outcome doubled = solve(which, twice, budget);
+            CHECK(doubled.value.loss == plain.value.loss);
+            CHECK(doubled.value.cost == plain.value.cost);
+        }
+    // Two options of one cost whose losses differ by less than the rounding of what they gain.
+    const problem close = of_bits({1e17, 1, 0.5}, {1}, {1, 2, 2});
+    CHECK(solve(how::exact, close, 2).value.loss == 0.5);
+    CHECK(solve(how::greedy, close, 2).value.loss <= 1);
+}
+
+TEST_CASE("lists too short to find a choice that there is say so") {
+    int lost = 0;
+    for (std::uint64_t seed = 0; seed < 100; ++seed) {
+        problem p;
+        p.layers = 4;
+        p.options = 3;
+        std::vector<std::uint64_t> second;
+        for (std::size_t i = 0; i < 12; ++i) {
+            p.loss.push_back(std::floor(10 * uniform(seed, 1, i)));
+            p.cost.push_back(static_cast<std::uint64_t>(6 * uniform(seed, 2, i)));
+            second.push_back(static_cast<std::uint64_t>(6 * uniform(seed, 3, i)));
+        }
+        problem free = p; // all fits: whether the memory is enough for lists at all
+        free.cost.assign(12, 0);
+        const std::uint64_t budgets[] = {8, 8};
+        std::vector<std::byte> workspace(1640);
+        choices choice(4);
+        REQUIRE(quant::allocate_budgets(free.table(), free.cost, budgets, choice, workspace));
+        const auto found = quant::allocate_budgets(p.table(), second, budgets, choice, workspace);
+        bool possible = false;
+        p.every([&](const choices& c) {
+            std::uint64_t other = 0;
+            for (std::size_t l = 0; l < 4; ++l) other += second[l * 3 + c[l]];
+            possible = possible || (p.cost_of(c) <= 8 && other <= 8);
+        });
+        if (found) {
+            CHECK(possible);
+        } else if (found.status().code == errc::budget_infeasible) {
+            CHECK(!possible);
+        } else {
+            CHECK(found.status().argument == std::string_view("workspace"));
+            lost += possible;
+        }
+    }
+    CHECK(lost > 0);
 }

@@ -358,16 +358,13 @@ inline std::uint64_t divisor(std::uint64_t a, std::uint64_t b) noexcept {
 
 // Losses as integers: sums of them do not depend on the order of the layers, so neither do ties.
 inline constexpr std::int64_t out_of_reach = std::int64_t{1} << 61;
-/// A power of two that brings `most` below 2^60.
-inline double fixed_scale(double most) noexcept {
+/// The power of two that brings `most` below 2^60.
+inline int fixed_shift(double most) noexcept {
     int exponent = 0;
     static_cast<void>(std::frexp(most, &exponent));
-    const int shift = 60 - exponent;
-    return most > 0 ? std::ldexp(1.0, shift > 1000 ? 1000 : shift) : 1;
+    return 60 - exponent;
 }
-inline std::int64_t fixed(double excess, double scale) noexcept {
-    return std::llround(excess * scale); // the product is exact, as the scale is a power of two
-}
+inline std::int64_t fixed(double excess, int shift) noexcept { return std::llround(std::ldexp(excess, shift)); }
 
 /// What every search starts with: the rows of the table, a choice for each to work on, and room for their hulls.
 struct search {
@@ -598,8 +595,8 @@ private:
     std::int64_t* other_ = nullptr;
 };
 
-/// All that the budget allows, with losses on one scale; returns the scale.
-inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
+/// All that the budget allows, with losses as integers of fixed_shift; returns the shift.
+inline int keep_all(const rows& r, std::int64_t* loss) noexcept {
     double most = 0;
     for (std::size_t row = 0; row < r.count; ++row) {
         double largest = 0;
@@ -608,10 +605,10 @@ inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
                 largest = r.loss(row, b);
         most += largest;
     }
-    const double scale = fixed_scale(most);
+    const int shift = fixed_shift(most);
     for (std::size_t i = 0; i < r.count * r.options; ++i)
-        loss[i] = r.excess[i] < infinity && r.extra[i] <= r.room ? fixed(r.excess[i], scale) : -1;
-    return scale;
+        loss[i] = r.excess[i] < infinity && r.extra[i] <= r.room ? fixed(r.excess[i], shift) : -1;
+    return shift;
 }
 
 } // namespace allocation_detail
@@ -641,7 +638,7 @@ inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
     const double most = excess_of(r, greedy), lambda = best.lambda;
     const double rounding = 1e-15 * static_cast<double>(r.count + 8);
     const double margin = rounding * (most + lambda * static_cast<double>(r.room));
-    const double scale = fixed_scale(most);
+    const int shift = fixed_shift(most);
     for (std::size_t row = 0; row < r.count; ++row) {
         double least = infinity;
         for (std::size_t b = 0; b < r.options; ++b) {
@@ -653,7 +650,7 @@ inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
             const double value = loss + lambda * static_cast<double>(r.cost(row, b));
             const bool possible = loss <= most + margin && r.cost(row, b) <= r.room &&
                                   best.bound + (value - least) <= most + margin + rounding * value;
-            losses[row * r.options + b] = possible || b == greedy[row] ? fixed(loss, scale) : -1;
+            losses[row * r.options + b] = possible || b == greedy[row] ? fixed(loss, shift) : -1;
         }
     }
     const kept_options kept{r, losses};
@@ -683,7 +680,7 @@ inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
     if (const status s = read_rows(table, budget, memory, r); !s) return s;
     std::int64_t* const losses = memory.take<std::int64_t>(r.count * r.options);
     if (!memory.ok()) return status{errc::buffer_too_small, "workspace"};
-    const double scale = keep_all(r, losses);
+    const int shift = keep_all(r, losses);
     const kept_options kept{r, losses};
     cell_table cells;
     if (const status s = cells.size(kept, false, memory); !s) return s;
@@ -694,7 +691,8 @@ inline double keep_all(const rows& r, std::int64_t* loss) noexcept {
         if (cells.best[w] >= least) continue;
         least = cells.best[w];
         if (count == points.size()) return status{errc::buffer_too_small, "points"};
-        points[count++] = {r.cheapest + cells.base + w * cells.unit, r.least + static_cast<double>(least) / scale};
+        points[count++] = {r.cheapest + cells.base + w * cells.unit,
+                           r.least + std::ldexp(static_cast<double>(least), -shift)};
     }
     return count;
 }
@@ -778,7 +776,8 @@ struct list_link {
                 const std::uint64_t more =
                     k == 0 ? table.cost[l * r.options + b] : more_costs[(k - 1) * table_size + l * r.options + b];
                 std::uint64_t& sum = costs[(r.row_of[l] * r.options + b) * kinds + k];
-                if (more > most_cost - sum) return status{errc::invalid_argument, k == 0 ? "table.cost" : "more_costs"};
+                if (more > most_cost - sum)
+                    return status{errc::invalid_argument, "more_costs"}; // table.cost: seen above
                 sum += more;
             }
     for (std::size_t k = 0; k < kinds; ++k)
@@ -789,8 +788,7 @@ struct list_link {
                     const std::uint64_t c = costs[(row * r.options + b) * kinds + k];
                     least = c < least ? c : least;
                 }
-            if (least > most_cost - ahead[(row + 1) * kinds + k])
-                return status{errc::invalid_argument, k == 0 ? "table.cost" : "more_costs"};
+            if (least > most_cost - ahead[(row + 1) * kinds + k]) return status{errc::invalid_argument, "more_costs"};
             ahead[row * kinds + k] = ahead[(row + 1) * kinds + k] + least;
         }
     for (std::size_t k = 0; k < kinds; ++k)
