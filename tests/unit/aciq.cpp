@@ -14,6 +14,7 @@
 #include <reference/aciq_quadrature.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -119,7 +120,7 @@ TEST_CASE("aciq: coefficients of the paper's formula", "[aciq][paper]") {
 TEST_CASE("aciq: the optimum satisfies its equation for any real number of bits, and its neighbours are worse",
           "[aciq]") {
     for (const prior p : both)
-        for (double bits = p == prior::laplace ? -6.0 : 0.0; bits <= 17; bits += 0.25) {
+        for (double bits = -6.0; bits <= 17; bits += 0.25) {
             CAPTURE(static_cast<int>(p), bits);
             const double cells = signed_cells(bits);
             const double alpha = optimal_alpha(p, cells);
@@ -127,9 +128,9 @@ TEST_CASE("aciq: the optimum satisfies its equation for any real number of bits,
             CHECK(paper_mse(p, alpha, cells) <= paper_mse(p, alpha * 1.001, cells));
             CHECK(paper_mse(p, alpha, cells) <= paper_mse(p, alpha * 0.999, cells));
         }
-    for (const double bins : {0.01, 0.3, 3.0, 5.5, 100.0})
-        CHECK(near(2 * excess(prior::laplace, optimal_alpha(prior::laplace, bins)),
-                   optimal_alpha(prior::laplace, bins) / (3 * bins * bins), 1e-11));
+    for (const prior p : both)
+        for (const double bins : {1e-100, 1e-12, 1e-6, 0.01, 0.3, 3.0, 5.5, 100.0, 1e12})
+            CHECK(near(2 * excess(p, optimal_alpha(p, bins)), optimal_alpha(p, bins) / (3 * bins * bins), 1e-11));
 }
 
 TEST_CASE("aciq: the numbered test vectors 1 to 35", "[aciq][paper]") {
@@ -350,6 +351,11 @@ TEST_CASE("aciq: the exact error agrees with quadrature of its definition", "[ac
         for (const double step : {0.01, 0.1, 1.0, 4.0})
             CHECK(near(laplace_grid_mse(step, full(bits), false),
                        exact_mse({prior::laplace, 1e-200, false}, step, full(bits)), 1e-9));
+    // A step beyond everything makes every code zero; codes below zero are of no use to what is never negative.
+    CHECK(laplace_grid_mse(2000, full(4), false) == 2);
+    for (const double mean : {-1.0, 0.0, 0.7})
+        CHECK(exact_mse({prior::gauss, mean, true}, 0.25, full(4)) ==
+              exact_mse({prior::gauss, mean, true}, 0.25, {0, 7}));
 }
 
 TEST_CASE("aciq: at the exact optimum E[Q^2] = E[X^2] - D, and neighbours are worse", "[aciq]") {
@@ -509,6 +515,12 @@ TEST_CASE("aciq: the authors' affine range", "[aciq][paper]") {
     CHECK(f.zero_point == 0);
     CHECK(near(paper_fused_grid(prior::laplace, 4, -0.2, 0.5).hi, 3.1023831670, 1e-9));
     CHECK(paper_signed_grid(prior::gauss, 8, 1.0, 1.0, 0.0).scale == 1e-8); // their floor
+    for (const auto& [lo, zero_point] : {std::pair{-0.5, 0}, {-1.5, 2}, {-2.5, 2}, {0.5, 0}, {1.5, -2}, {-1.25, 1}}) {
+        CHECK(paper_grid(lo, lo + 1, 1).zero_point == zero_point); // ties to even
+        CHECK(paper_grid(lo, lo + 1, 1).exact_zero_point == -lo);
+    }
+    CHECK(paper_grid(-1e6, -1e6, 8).zero_point == 1000000000); // 1e14 at the floor of the scale
+    CHECK(paper_grid(1e6, 1e6, 8).zero_point == -1000000000);
 }
 
 TEST_CASE("aciq: clip gives the step of the format's own grid", "[aciq]") {

@@ -160,17 +160,18 @@ inline double laplace_root(double x, double log_x) noexcept {
 }
 
 /// The root z of S(z) = z / (3 cells^2) of the normal density: Newton on the logarithm.
-inline double gauss_root(double log_cells) noexcept {
+inline double gauss_root(double cells, double log_cells) noexcept {
     const double bits = log_cells * 1.4426950408889634074;
-    const double start = 0.6 + 1.2 * bits + 0.06 * bits * bits;
     const double log_c = -std::log(6.0) - 2.0 * log_cells;
-    double z = bits > 0 ? std::sqrt(start) : std::sqrt(start > 0.05 ? start : 0.05);
+    // Below one cell the root is near zero, where S is its tangent 1 / sqrt(2 pi) - z / 2.
+    const double square = 6.0 * cells * cells;
+    double z =
+        bits >= 0 ? std::sqrt(0.6 + 1.2 * bits + 0.06 * bits * bits) : square * inv_sqrt_2pi / (1.0 + 0.5 * square);
     for (int step = 0; step < 40; ++step) {
         const double s = normal_excess(z);
         const double difference = std::log(s) - std::log(z) - log_c;
         const double slope = -normal_tail(z) / s - 1.0 / z;
-        double next = z - difference / slope;
-        if (!(next > 0)) next = 0.5 * z;
+        const double next = z - difference / slope;
         const bool done = std::fabs(next - z) <= 1e-15 * z;
         z = next;
         if (done) break;
@@ -187,7 +188,7 @@ inline double gauss_root(double log_cells) noexcept {
 [[nodiscard]] QUANT_INLINE double optimal_alpha(prior p, double cells) noexcept {
     QUANT_EXPECTS(p != prior::automatic && cells > 0, "optimal_alpha: gauss or laplace, and more than 0 cells");
     const double log_cells = std::log(cells);
-    if (p == prior::gauss) return detail::gauss_root(log_cells);
+    if (p == prior::gauss) return detail::gauss_root(cells, log_cells);
     return detail::laplace_root(3.0 * cells * cells, std::log(3.0) + 2.0 * log_cells);
 }
 
