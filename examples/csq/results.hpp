@@ -47,7 +47,7 @@ struct outcome {
 class store {
 public:
     /// Empty path: nothing is kept. Throws where the file is not one of this experiment.
-    store(std::string path, std::string experiment) : path_(std::move(path)), title_("csq 1\t" + experiment) {
+    store(std::string path, const std::string& experiment) : path_(std::move(path)), title_("csq 1\t" + experiment) {
         if (path_.empty() || !std::filesystem::exists(path_)) return;
         std::ifstream in(path_, std::ios::binary);
         std::stringstream text;

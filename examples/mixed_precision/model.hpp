@@ -83,8 +83,7 @@ private:
 
 class model : public network {
 public:
-    explicit model(const std::string& folder) {
-        all_ = digits::load(folder + "/digits.csv.gz");
+    explicit model(const std::string& folder) : all_(digits::load(folder + "/digits.csv.gz")) {
         digits::build(net_, 1);
         net_.set_weights(nn::load_weights(folder + "/digits.safetensors"));
         for (nn::parameter* p : net_.parameters()) {

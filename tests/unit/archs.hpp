@@ -9,8 +9,8 @@
 
 namespace test {
 
-// g++ says so by a macro, clang by a feature.
-#if defined(__SANITIZE_ADDRESS__)
+// g++ says so by a macro, clang by a feature; of valgrind, which comes after the compiler, the build has to tell.
+#if defined(__SANITIZE_ADDRESS__) || defined(QUANT_TEST_FOR_VALGRIND)
 inline constexpr bool sanitized = true;
 #elif defined(__has_feature)
 inline constexpr bool sanitized = __has_feature(address_sanitizer);

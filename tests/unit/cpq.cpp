@@ -36,7 +36,8 @@ double mean(double x, const cpq::grid& g, std::span<const double> gates = {}) {
     return sum;
 }
 /// g_i d pi_i + d g_i at the most probable point, d by central differences of what change(h) makes of x, the grid and the gates.
-template <class Change> double mode_difference(double x, const cpq::grid& g, std::vector<double> gates, Change change) {
+template <class Change>
+double mode_difference(double x, const cpq::grid& g, const std::vector<double>& gates, Change change) {
     const auto now = probabilities(x, g, gates);
     const auto i = static_cast<std::size_t>(std::max_element(now.begin(), now.end()) - now.begin());
     const double h = 1e-6;
@@ -51,7 +52,8 @@ template <class Change> double mode_difference(double x, const cpq::grid& g, std
     }
     return (place[1] - place[0]) / (2 * h) + point(g, i) * (value[1] - value[0]) / (2 * h);
 }
-template <class Change> double mean_difference(double x, const cpq::grid& g, std::vector<double> gates, Change change) {
+template <class Change>
+double mean_difference(double x, const cpq::grid& g, const std::vector<double>& gates, Change change) {
     const double h = 1e-6;
     double value[2];
     for (int side = 0; side < 2; ++side) {

@@ -287,7 +287,7 @@ TEST_CASE("weights behind DequantizeLinear come out as floats: per channel, in b
 }
 
 TEST_CASE("what is not supported is refused by name") {
-    const auto refused = [](builder net, const std::string& cause) {
+    const auto refused = [](const builder& net, const std::string& cause) {
         CHECK_THROWS_MATCHES(net.load(), quant_tool::error, MessageMatches(ContainsSubstring(cause)));
         CHECK_THROWS_MATCHES(net.load(), quant_tool::error, MessageMatches(ContainsSubstring("test.onnx")));
     };

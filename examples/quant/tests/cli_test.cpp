@@ -746,7 +746,7 @@ TEST_CASE("a damaged quantized file is refused with the tensor's name") {
     const auto in_w = [&](const char* field, const nlohmann::ordered_json& value) {
         return with_entry([=](auto& j) { j["w"][field] = value; });
     };
-    const auto replace = [](const char* name, tensor t) { return [=](tensor_file& q) { *q.find(name) = t; }; };
+    const auto replace = [](const char* name, const tensor& t) { return [=](tensor_file& q) { *q.find(name) = t; }; };
     const float nan = std::numeric_limits<float>::quiet_NaN();
     const std::vector<std::tuple<std::string, change, std::vector<std::string>>> cases{
         {"version", [](tensor_file& q) { q.metadata[0].second.assign(1, '3'); }, {"version '3'"}},

@@ -710,9 +710,10 @@ noexcept {
 #endif
 template <class P> QUANT_INLINE P rounded(P x) noexcept {
 #if defined(QUANT_DETAIL_REGISTER)
+#if defined(__ARM_FEATURE_SVE_BITS) || defined(__riscv)
     if constexpr (std::is_floating_point_v<P>) __asm__("" : QUANT_DETAIL_REGISTER(x));
-#if !defined(__ARM_FEATURE_SVE_BITS) && !defined(__riscv)
-    else if constexpr (requires { x.data; })
+#else
+    if constexpr (requires { x.data; })
         __asm__("" : QUANT_DETAIL_REGISTER(x.data));
     else
         __asm__("" : QUANT_DETAIL_REGISTER(x));
