@@ -672,3 +672,98 @@ TEST_CASE("bad input to CSQ is named, or has a defined result") {
     CHECK(csq::undecided_share(wide.view(), {.temperature = 1}) == 1);
     CHECK(csq::undecided_share(wide.view(), {.temperature = 10}) == 0);
 }
+
+TEST_CASE("gradients that are not wanted leave the others as they are") {
+    constexpr std::size_t planes = 3, weights = 40;
+    for (const gate_mode mode : {gate_mode::soft, gate_mode::hard_mask, gate_mode::hard}) {
+        owned<float> l(planes, weights, 2), all(planes, weights, 2);
+        fill(l, 2, 301);
+        l.mask[1] = -9; // shut to the last bit where masks are hard
+        const std::vector<float> g = direction<float>(weights, 302);
+        const gate_options o{.temperature = 2, .mode = mode};
+        REQUIRE(csq::backward(l.view(), g, all.view(), o));
+        for (const int wanted : {1, 2, 4}) {
+            owned<float> some(planes, weights, 2);
+            csq::layer<float> v = some.view();
+            if (wanted != 1) v.positive = v.negative = {};
+            if (wanted != 2) v.mask = {};
+            if (wanted != 4) v.scale = {};
+            REQUIRE(csq::backward(l.view(), g, v, o));
+            if (wanted == 1)
+                CHECK((same_bytes(some.positive, all.positive) && same_bytes(some.negative, all.negative)));
+            if (wanted == 2) CHECK(same_bytes(some.mask, all.mask));
+            if (wanted == 4) CHECK(same_bytes(some.scale, all.scale));
+        }
+    }
+}
+
+TEST_CASE("CSQ layers whose parts do not belong together are refused by the part") {
+    owned<float> l(4, 6, 2), d(4, 6, 2);
+    fill(l, 1, 101);
+    std::vector<float> w(6, 1.0f), scales(2);
+    std::vector<std::int8_t> codes(6);
+    const float nan = std::nanf("");
+    csq::layer<float> odd = l.view();
+    odd.planes = csq::max_planes + 1;
+    const quant::status wide = csq::forward(odd, w, 1.0);
+    CHECK(names(wide, errc::bits_out_of_range, "layer.planes"));
+    CHECK(names(csq::backward(odd, w, d.view(), 1.0), errc::bits_out_of_range, "layer.planes"));
+    CHECK(names(csq::init_from_float(w, odd), errc::bits_out_of_range, "layer.planes"));
+    CHECK(names(csq::add_budget_gradient(odd, d.view(), 1.0, {}), errc::bits_out_of_range, "layer.planes"));
+    CHECK(names(csq::add_budget_gradient(odd, d.view(), {}, 1.0), errc::bits_out_of_range, "layer.planes"));
+    CHECK(names(csq::harden(odd, codes, std::span<float>(scales)).status(), errc::bits_out_of_range, "layer.planes"));
+    std::vector<float> four(4, 1.0f);
+    for (const std::span<float> s : {std::span<float>{}, std::span<float>(four)}) { // 6 weights are no 4 rows
+        odd = l.view();
+        odd.scale = s;
+        CHECK(names(csq::forward(odd, w, 1.0), errc::shape_mismatch, "layer.scale"));
+    }
+    odd = d.view();
+    odd.negative = {};
+    CHECK(names(csq::backward(l.view(), w, odd, 1.0), errc::shape_mismatch, "grads.negative"));
+    odd = d.view();
+    odd.mask = odd.mask.first(2);
+    CHECK(names(csq::backward(l.view(), w, odd, 1.0), errc::shape_mismatch, "grads.mask"));
+    CHECK(names(csq::add_budget_gradient(l.view(), odd, {}, 1.0), errc::shape_mismatch, "grads.mask"));
+    odd = d.view();
+    odd.scale = odd.scale.first(1);
+    CHECK(names(csq::backward(l.view(), w, odd, 1.0), errc::shape_mismatch, "grads.scale"));
+    CHECK(names(csq::init_from_float(std::vector<float>(5), l.view()), errc::shape_mismatch, "weights"));
+    for (const double bad : {-1.0, static_cast<double>(nan), HUGE_VAL})
+        CHECK(names(csq::init_from_float(w, l.view(), {.logit = bad}), errc::invalid_argument, "init"));
+    CHECK(names(csq::init_from_float(w, l.view(), {.mask_logit = HUGE_VAL}), errc::invalid_argument, "init"));
+    CHECK(names(csq::add_budget_gradient(l.view(), d.view(), 1.0, {.strength = HUGE_VAL}), errc::invalid_argument,
+                "budget.strength"));
+
+    const auto hardened = [&] { return csq::harden(l.view(), codes, std::span<float>(scales)).status(); };
+    CHECK(names(csq::harden(l.view(), codes, std::span<float>(scales).first(1)).status(), errc::shape_mismatch,
+                "scales"));
+    REQUIRE(hardened());
+    l.negative[2] = nan;
+    CHECK(names(hardened(), errc::non_finite, "layer"));
+    l.negative[2] = 1;
+    l.mask[3] = nan;
+    CHECK(names(hardened(), errc::non_finite, "layer"));
+    l.scale[1] = 0x1p101f;
+    CHECK(names(hardened(), errc::invalid_scale, "layer.scale"));
+    // Plane 0 is empty: its factor 2 does not fit into the largest legal scale.
+    l.scale[1] = 0x1p100f;
+    l.mask = {-1, 1, 1, 1};
+    l.positive.assign(24, 1.0f);
+    l.negative.assign(24, -1.0f);
+    CHECK(names(hardened(), errc::scale_out_of_range, "scales"));
+    l.scale = {0x1p99f, 1};
+    REQUIRE(hardened());
+    CHECK((scales[0] == 0x1p100f && scales[1] == 2 && codes == std::vector<std::int8_t>(6, 7)));
+
+    // Without masks every plane is open, for good.
+    owned<float> open(2, 6, 1, false);
+    open.positive = {9, 9, -9, -9, 1, 1, 9, -9, 9, -9, -9, 9};
+    open.negative.assign(12, -9.0f);
+    CHECK(!csq::keep_one_plane(open.view()));
+    REQUIRE(csq::harden(open.view(), codes));
+    CHECK(codes == std::vector<std::int8_t>{3, 1, 2, 0, 1, 3});
+    CHECK(csq::undecided_share(open.view(), {.temperature = 1}) == 2.0 / 24);
+    l.mask.assign(4, -1.0f);
+    CHECK(csq::undecided_share(l.view(), {.temperature = 1}) == 0); // no gate of an open plane
+}
