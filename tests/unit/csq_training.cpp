@@ -110,8 +110,8 @@ struct run {
 } // namespace
 
 TEST_CASE("twenty lines around CSQ reach the budget from above and from below, and harden exactly") {
-    constexpr std::size_t steps = test::sanitized ? 500 : 2000;
-    const auto targets = test::sanitized ? std::vector<double>{3} : std::vector<double>{2, 3, 5};
+    constexpr std::size_t steps = test::slow ? 500 : 2000;
+    const auto targets = test::slow ? std::vector<double>{3} : std::vector<double>{2, 3, 5};
     const problem p;
     for (const double target : targets)
         for (const bool growing : {false, true}) {
@@ -144,7 +144,7 @@ TEST_CASE("twenty lines around CSQ reach the budget from above and from below, a
 }
 
 TEST_CASE("rows with masks of their own reach the budget too, and differ in their planes") {
-    constexpr std::size_t steps = test::sanitized ? 500 : 2000;
+    constexpr std::size_t steps = test::slow ? 500 : 2000;
     const problem p;
     run r{{.budget = {.target_bits = 3}}, true};
     REQUIRE(r.start(p));

@@ -23,8 +23,8 @@ using test::same_bytes;
 
 namespace {
 
-constexpr std::uint32_t stride = test::sanitized ? 40009 : 1009;
-constexpr int samples = test::sanitized ? 20000 : 300000;
+constexpr std::uint32_t stride = test::slow ? 40009 : 1009;
+constexpr int samples = test::slow ? 20000 : 300000;
 
 /// |got - want| in units of the last place of a T as large as `want`.
 template <class T> double ulps(T got, long double want) {

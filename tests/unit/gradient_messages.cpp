@@ -135,7 +135,7 @@ TEST_CASE("every scheme gives the bytes of the scalar definition, and the same v
     using scalar = quant::simd::scalar;
     for (const encoding& how : all_encodings())
         for (const std::size_t n : {0u, 1u, 2u, 15u, 16u, 17u, 63u, 64u, 99u, 100u, 101u, 131u, 464u}) {
-            if (test::sanitized && n > 101) continue;
+            if (test::slow && n > 101) continue;
             const floats v = values(n, n);
             const bytes message = message_of(v, how);
             CAPTURE(static_cast<int>(how.method), how.levels, n);

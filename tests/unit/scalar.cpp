@@ -287,7 +287,7 @@ TEST_CASE("the seed, the stream, the first index and the index all reach stochas
     const auto codes = [&](quantize_options options, std::uint64_t from) {
         options.round = rounding::stochastic;
         std::array<std::int32_t, 64> out{};
-        for (std::uint64_t i = 0; i < 64; ++i) out[i] = quant::quantize_one(0.5f, p, options, from + i);
+        for (std::size_t i = 0; i < 64; ++i) out[i] = quant::quantize_one(0.5f, p, options, from + i);
         return out;
     };
     const auto base = codes({.seed = 1}, 0);

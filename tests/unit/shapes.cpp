@@ -39,12 +39,12 @@ namespace {
 // With fewer types: one code type of each size, the ranks up to 3 and the highest one. With a sanitizer fewer rounds and sizes too.
 // What is read and written where is the same.
 using test::fewer_types;
-using test::sanitized;
+using test::slow;
 template <class Code>
 using tested =
     std::conditional_t<!fewer_types, Code, std::conditional_t<sizeof(Code) == 1, std::int8_t, std::uint16_t>>;
 constexpr std::size_t tested_rank(std::size_t full) { return fewer_types && full > 3 ? 8 : full; }
-constexpr int tested_rounds(int full) { return sanitized ? full / 5 : full; }
+constexpr int tested_rounds(int full) { return slow ? full / 5 : full; }
 
 constexpr unsigned char canary = 0xA5;
 
@@ -404,8 +404,8 @@ TEST_CASE("random views of every element type", "[shapes]") {
 TEST_CASE("transposed matrices of every size around a block", "[shapes]") {
     std::size_t wrong = 0;
     const std::vector<std::size_t> sizes =
-        sanitized ? std::vector<std::size_t>{1, 15, 16, 33, 64, 65, 130}
-                  : std::vector<std::size_t>{1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130};
+        slow ? std::vector<std::size_t>{1, 15, 16, 33, 64, 65, 130}
+             : std::vector<std::size_t>{1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130};
     const auto all = granularities<2>({3, 32});
     std::size_t next = 0;
     for (const std::size_t rows : sizes)
@@ -422,7 +422,7 @@ TEST_CASE("transposed matrices of every size around a block", "[shapes]") {
 
 TEST_CASE("large transposed matrices with every granularity and element type", "[shapes]") {
     std::size_t wrong = 0;
-    const std::array<std::size_t, 2> extents{sanitized ? 70U : 203U, sanitized ? 610U : 1100U};
+    const std::array<std::size_t, 2> extents{slow ? 70U : 203U, slow ? 610U : 1100U};
     placement<2> transposed, cut;
     transposed.order = {1, 0};
     cut.order = {1, 0};

@@ -647,7 +647,7 @@ template <class Arch>
     requires(!std::same_as<Arch, scalar>)
 QUANT_INLINE widened<Arch> as_doubles(const xsimd::batch<float, Arch>& x)
 noexcept {
-    using wide = xsimd::batch<double, Arch>;
+    using wide [[maybe_unused]] = xsimd::batch<double, Arch>;
 #if defined(__AVX512F__)
     if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
         // The forms with a mask of ones: the others read an undefined register, of which g++ 12 warns in its own header.
