@@ -24,6 +24,7 @@
 #include <quant/calibrate/workspace.hpp>
 #include <quant/core/convert.hpp>
 #include <quant/core/status.hpp>
+#include <quant/simd/rounded.hpp>
 #include <span>
 
 QUANT_BEGIN_NAMESPACE
@@ -290,12 +291,12 @@ inline multiplier walk_hulls(const rows& r, const hull_step* steps, std::size_t 
     for (std::size_t row = 0; row < r.count; ++row) {
         double best = infinity;
         for (std::size_t b = 0; b < r.options; ++b) {
-            const double value = r.loss(row, b) + out.lambda * static_cast<double>(r.cost(row, b));
+            const double value = r.loss(row, b) + simd::rounded(out.lambda * static_cast<double>(r.cost(row, b)));
             best = value < best ? value : best;
         }
         bound += best;
     }
-    out.bound = bound - out.lambda * static_cast<double>(r.room);
+    out.bound = bound - simd::rounded(out.lambda * static_cast<double>(r.room));
     return out;
 }
 
@@ -637,19 +638,19 @@ inline int keep_all(const rows& r, std::int64_t* loss) noexcept {
     // What a row's option costs above the least of its row in D is added to the bound of every choice that contains it.
     const double most = excess_of(r, greedy), lambda = best.lambda;
     const double rounding = 1e-15 * static_cast<double>(r.count + 8);
-    const double margin = rounding * (most + lambda * static_cast<double>(r.room));
+    const double margin = simd::rounded(rounding * (most + simd::rounded(lambda * static_cast<double>(r.room))));
     const int shift = fixed_shift(most);
     for (std::size_t row = 0; row < r.count; ++row) {
         double least = infinity;
         for (std::size_t b = 0; b < r.options; ++b) {
-            const double value = r.loss(row, b) + lambda * static_cast<double>(r.cost(row, b));
+            const double value = r.loss(row, b) + simd::rounded(lambda * static_cast<double>(r.cost(row, b)));
             least = value < least ? value : least;
         }
         for (std::size_t b = 0; b < r.options; ++b) {
             const double loss = r.loss(row, b);
-            const double value = loss + lambda * static_cast<double>(r.cost(row, b));
+            const double value = loss + simd::rounded(lambda * static_cast<double>(r.cost(row, b)));
             const bool possible = loss <= most + margin && r.cost(row, b) <= r.room &&
-                                  best.bound + (value - least) <= most + margin + rounding * value;
+                                  best.bound + (value - least) <= most + margin + simd::rounded(rounding * value);
             losses[row * r.options + b] = possible || b == greedy[row] ? fixed(loss, shift) : -1;
         }
     }

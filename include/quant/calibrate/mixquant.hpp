@@ -169,7 +169,7 @@ template <class X>
         }
     if (!found) return status{errc::invalid_argument, "reference_bits"};
     const double error = errors[reference]; // an infinite multiplier lets everything through, also where this is 0
-    return mixquant_within(errors, bits, error > 0 ? multiplier * error + tolerance : tolerance);
+    return mixquant_within(errors, bits, error > 0 ? simd::rounded(multiplier * error) + tolerance : tolerance);
 }
 
 /// MixQuant on a list of layers.

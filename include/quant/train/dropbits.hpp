@@ -89,7 +89,7 @@ struct gate_draw {
 }
 /// P(z > 0).
 [[nodiscard]] inline double open_probability(double phi, const hard_concrete& c = {}) noexcept {
-    return detail::sigmoid(phi - c.tau * std::log(-c.gamma / c.zeta));
+    return detail::sigmoid(phi - simd::rounded(c.tau * std::log(-c.gamma / c.zeta)));
 }
 /// (D3).
 [[nodiscard]] inline double settled_gate(double phi, const hard_concrete& c = {}) noexcept {
@@ -193,7 +193,7 @@ template <class T>
             sum += product;
         }
         const double p = open_probability(phi[i], c);
-        grad_phi[i] += strength * (1 - p) * sum;
+        grad_phi[i] += simd::rounded(strength * (1 - p) * sum);
         before *= p;
     }
     return {};
