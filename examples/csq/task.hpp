@@ -5,6 +5,7 @@
 // the run of one arm. The network is that of examples/nn: on these sizes it is as fast as products of bare matrices.
 
 #include "../digits/dataset.hpp"
+#include "../nn/matrix.hpp"
 #include "../nn/training.hpp"
 #include "../quant/io/error.hpp"
 #include "arms.hpp"

@@ -3,13 +3,13 @@
 
 #include "fitting.hpp"
 
+#include "../nn/matrix.hpp"
 #include "../quant/require.hpp"
 
 #include <quant/output_rounding.hpp>
 #include <quant/uniform.hpp>
 
 #include <Eigen/Cholesky>
-#include <Eigen/Core>
 
 #include <algorithm>
 #include <cmath>

@@ -3,6 +3,7 @@
 
 #include "graph.hpp"
 
+#include "../nn/matrix.hpp"
 #include "../quant/require.hpp"
 
 #include <quant/uniform.hpp>

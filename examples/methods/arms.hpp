@@ -3,6 +3,7 @@
 
 // The methods: what each keeps for a layer and how it stands in the training loop.
 
+#include "../nn/matrix.hpp"
 #include "training.hpp"
 
 #include <quant/admm.hpp>

@@ -4,6 +4,7 @@
 #include "../quant/io/error.hpp"
 #include "../quant/io/npy.hpp"
 
+#include <cerrno>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

@@ -3,10 +3,7 @@
 
 // A dense float tensor: extents and values, row-major. Images are [N, C, H, W], feature vectors [N, C].
 
-#include <Eigen/Core>
-
 #include <algorithm>
-#include <cassert>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -17,12 +14,6 @@
 #include <vector>
 
 namespace nn {
-
-using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using matrix_map = Eigen::Map<matrix>;
-using const_matrix_map = Eigen::Map<const matrix>;
-
-constexpr Eigen::Index index(std::size_t n) { return static_cast<Eigen::Index>(n); }
 
 struct tensor {
     std::vector<std::size_t> shape;
@@ -51,15 +42,6 @@ struct tensor {
         return sample(n).subspan(c * positions(), positions());
     }
 };
-
-inline matrix_map as_matrix(std::span<float> x, std::size_t rows, std::size_t columns) {
-    assert(x.size() == rows * columns);
-    return {x.data(), index(rows), index(columns)};
-}
-inline const_matrix_map as_matrix(std::span<const float> x, std::size_t rows, std::size_t columns) {
-    assert(x.size() == rows * columns);
-    return {x.data(), index(rows), index(columns)};
-}
 
 /// The samples `from` … `from + n - 1`, copied.
 inline tensor samples(const tensor& x, std::size_t from, std::size_t n) {

@@ -5,34 +5,11 @@
 
 #include "tensor.hpp"
 
-#include "../quant/io/error.hpp"
-#include "../quant/io/safetensors.hpp"
-
 #include <string>
-#include <utility>
 
 namespace nn {
 
-inline tensor_map load_weights(const std::string& path) {
-    tensor_map all;
-    quant_tool::tensor_file file = quant_tool::read_safetensors(path);
-    for (quant_tool::tensor& stored : file.tensors) {
-        if (stored.type != quant_tool::dtype::f32)
-            throw quant_tool::error(quant_tool::exit_code::input, path, stored.name, "is not float32");
-        tensor t({stored.shape.begin(), stored.shape.end()});
-        const auto values = stored.as<float>();
-        t.data.assign(values.begin(), values.end());
-        all.emplace(stored.name, std::move(t));
-    }
-    return all;
-}
-
-inline void save_weights(const std::string& path, const tensor_map& weights) {
-    quant_tool::tensor_file file;
-    for (const auto& [name, t] : weights)
-        file.tensors.push_back(
-            quant_tool::make_tensor(name, quant_tool::dtype::f32, {t.shape.begin(), t.shape.end()}, t.data));
-    quant_tool::write_safetensors(path, file, quant_tool::overwrite::yes);
-}
+tensor_map load_weights(const std::string& path);
+void save_weights(const std::string& path, const tensor_map& weights);
 
 } // namespace nn

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <quant/core/half.hpp>
 #include <quant/quantize/integer_bias.hpp>
 #include <set>

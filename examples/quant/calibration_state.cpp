@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "calibration_state.hpp"
 
+#include "io/mapped_file.hpp"
 #include "io/safetensors.hpp"
 
 #include <algorithm>

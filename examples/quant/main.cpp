@@ -6,6 +6,7 @@
 #include "names.hpp"
 #include "run_program.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <map>

@@ -5,6 +5,8 @@
 #include "statistics.hpp"
 #include "storage.hpp"
 
+#include <set>
+
 #include <quant/bias_correction.hpp>
 #include <quant/bit_planes.hpp>
 #include <quant/quantize/quantize_scheme.hpp>

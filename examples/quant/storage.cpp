@@ -7,6 +7,7 @@
 #include <quant/core/half.hpp>
 #include <quant/packing.hpp>
 #include <quant/quantize/corrections.hpp>
+#include <set>
 
 namespace quant_tool {
 

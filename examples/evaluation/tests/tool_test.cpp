@@ -4,6 +4,7 @@
 #include "../../onnx/model.hpp"
 #include "../../quant/tests/support.hpp"
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <nlohmann/json.hpp>
 #include <sys/wait.h>

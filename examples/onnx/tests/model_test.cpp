@@ -3,6 +3,9 @@
 
 #include "support.hpp"
 
+#include <algorithm>
+#include <cstdlib>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 

@@ -3,13 +3,18 @@
 
 #include "support.hpp"
 
+#include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <sys/wait.h>
+#include <unistd.h>
 
 using namespace quant_tool;
 using namespace quant_test;

@@ -6,7 +6,9 @@
 #include <catch2/catch_test_macros.hpp>
 #include <csignal>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 using namespace quant_tool;
 using namespace quant_test;

@@ -4,10 +4,12 @@
 
 #include "../io/files.hpp"
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <unistd.h>
 
 namespace quant_test {
 
