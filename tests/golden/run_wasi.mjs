@@ -6,5 +6,6 @@ import { WASI } from 'node:wasi';
 
 const wasi = new WASI({ version: 'preview1', args: process.argv.slice(2), env: {}, preopens: {}, returnOnExit: true });
 const program = await WebAssembly.compile(await readFile(process.argv[2]));
-const instance = await WebAssembly.instantiate(program, wasi.getImportObject());
+// What getImportObject() returns, which Node 18 lacks.
+const instance = await WebAssembly.instantiate(program, { wasi_snapshot_preview1: wasi.wasiImport });
 process.exit(wasi.start(instance));
