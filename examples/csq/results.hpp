@@ -92,6 +92,7 @@ private:
                          o.layers.c_str(), o.course.c_str());
     }
     bool take(const std::string& line) {
+        if (std::ranges::any_of(line, [](char c) { return c == '\0'; })) return false; // what is written ends there
         std::vector<std::string> cells;
         std::istringstream in(line);
         for (std::string cell; std::getline(in, cell, '\t');) cells.push_back(cell);

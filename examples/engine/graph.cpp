@@ -486,8 +486,10 @@ const layer* graph::only_reader(std::size_t value) const {
     return nullptr;
 }
 
-graph load(const quant_onnx::model& m) {
-    const std::string file = m.path.string();
+namespace {
+
+/// Errors of what a node needs, a tensor or its output's shape, come without the file.
+graph read_graph(const quant_onnx::model& m, const std::string& file) {
     const auto refuse = [&](const std::string& cause) { throw quant_tool::error(exit_code::input, file, cause); };
     std::map<std::string, constant> constants;
     for (const auto& t : m.initializers) constants[t.name] = {&t, {}};
@@ -554,11 +556,7 @@ graph load(const quant_onnx::model& m) {
             l.weight_name = origin_of(from, node, 1);
             l.bias_name = origin_of(from, node, 2);
         }
-        try {
-            l.output = new_value(l.output_name, output_shape(l, shapes));
-        } catch (const quant_tool::error& e) { // "layer: cause", without the file
-            throw quant_tool::error(e.code(), file, e.what());
-        }
+        l.output = new_value(l.output_name, output_shape(l, shapes));
         g.layers.push_back(std::move(l));
     }
     const auto out = values.find(m.outputs[0].name);
@@ -568,6 +566,18 @@ graph load(const quant_onnx::model& m) {
     for (const layer& l : g.layers)
         for (const std::size_t v : l.inputs) ++g.readers[v];
     return g;
+}
+
+} // namespace
+
+graph load(const quant_onnx::model& m) {
+    const std::string file = m.path.string();
+    try {
+        return read_graph(m, file);
+    } catch (const quant_tool::error& e) {
+        if (std::string_view(e.what()).starts_with(quant_tool::printable(file, 4096))) throw;
+        throw quant_tool::error(e.code(), file, e.what());
+    }
 }
 
 } // namespace engine

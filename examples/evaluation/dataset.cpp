@@ -119,6 +119,12 @@ bytes decode(const std::string& path, std::size_t side, std::string& cause) {
         cause = "has more than 2^28 pixels";
         return {};
     }
+    // A block of 8 x 8 pixels takes a bit at least: a header that claims more lies, and believing it would cost memory.
+    if (w * h / 512 > file.size()) {
+        cause = "claims " + std::to_string(w) + "x" + std::to_string(h) + " pixels in " + std::to_string(file.size()) +
+                " bytes";
+        return {};
+    }
     bytes all(w * h * 3);
     // A file that ends early is a warning to the decoder, with grey for what is missing; here it is a failure.
     if (tjDecompress2(jpeg.get(), data, size, all.data(), width, 0, height, TJPF_RGB, TJFLAG_STOPONWARNING) != 0)
@@ -293,6 +299,7 @@ labelled_set idx(const std::string& images, const std::string& labels, const pre
                                      "is no IDX file of images (bytes, 3 dimensions), and by its name no folder, .npy "
                                      "or .bin");
     if (extents[0] == 0) fail(images, "holds no samples");
+    if (extents[1] == 0 || extents[2] == 0) fail(images, "its samples hold no pixels"); // so their number may be any
     labelled_set set;
     set.size = extents[0];
     set.sample_shape = {1, extents[1], extents[2]};
@@ -318,6 +325,7 @@ labelled_set npy(const std::string& samples, const std::string& labels) {
         fail(samples, "its samples must be float32 [N, ...], they are " + std::string(quant_tool::name_of(t.type)) +
                           " of " + std::to_string(t.shape.size()) + " dimensions");
     if (t.shape[0] == 0) fail(samples, "holds no samples");
+    if (t.size() == 0) fail(samples, "its samples hold no values"); // so their number may be any
     labelled_set set;
     set.size = t.shape[0];
     set.sample_shape.assign(t.shape.begin() + 1, t.shape.end());

@@ -45,7 +45,7 @@ std::string as_hex(std::span<const std::uint8_t> bits) {
 }
 
 std::vector<std::uint8_t> from_hex(std::string_view text, std::size_t n) {
-    if (text.size() != (n + 3) / 4) throw std::invalid_argument("right");
+    if (text.size() != n / 4 + (n % 4 != 0 ? 1 : 0)) throw std::invalid_argument("right");
     std::vector<std::uint8_t> bits;
     for (std::size_t i = 0; i < n; ++i) {
         const auto digit = std::string_view("0123456789abcdef").find(text[i / 4]);
@@ -68,7 +68,8 @@ template <class F> void read_lines(const std::string& path, std::string_view hea
         std::istringstream in(line + ",");
         for (std::string cell; std::getline(in, cell, ',');) cells.push_back(cell);
         try {
-            if (number == 1 || cells.size() != width) throw std::invalid_argument("columns");
+            if (number == 1 || cells.size() != width || quant_tool::printable(line, line.size()) != line)
+                throw std::invalid_argument("columns");
             take(cells);
         } catch (const std::logic_error&) { // of the numbers' conversions too
             throw error(exit_code::input, path,
@@ -161,11 +162,14 @@ std::vector<layer_row> store::layers(const std::string& network, const std::stri
 
 void store::set_layers(const std::vector<layer_row>& of_one_network) {
     std::erase_if(layers_, [&](const layer_row& l) { return l.network == of_one_network.front().network; });
-    layers_.insert(layers_.end(), of_one_network.begin(), of_one_network.end());
+    for (layer_row l : of_one_network) {
+        l.layer = cell_of(l.layer); // once: what was read is a cell already
+        layers_.push_back(std::move(l));
+    }
     std::string text = std::string(layers_header) + "\n";
     for (const layer_row& l : layers_)
-        text += formatted("%s,%s,%s,%zu,%.3f,%.3f,%.3f,%u\n", l.network.c_str(), l.options.c_str(),
-                          cell_of(l.layer).c_str(), l.weights, l.weight_sqnr, l.own_sqnr, l.value_sqnr, l.width);
+        text += formatted("%s,%s,%s,%zu,%.3f,%.3f,%.3f,%u\n", l.network.c_str(), l.options.c_str(), l.layer.c_str(),
+                          l.weights, l.weight_sqnr, l.own_sqnr, l.value_sqnr, l.width);
     write_text(layers_path_, text);
 }
 

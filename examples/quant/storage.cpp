@@ -274,10 +274,11 @@ private:
             t.live.assign(1, static_cast<live_mask>(integer("live", 0, 0xFFFF)));
         }
         const auto size = plane_words(t, count / rows);
-        // Codes without a live plane take no bytes: what a few bytes may claim has an end.
-        constexpr std::uint64_t most_of_nothing = std::uint64_t{1} << 31;
-        if (size == 0 && count > most_of_nothing) {
-            fail("a shape of " + std::to_string(count) + " codes and no live plane");
+        // What a few bytes may claim has an end.
+        const auto dead = static_cast<std::uint64_t>(std::count(t.live.begin(), t.live.end(), live_mask{0}));
+        const auto without_bytes = t.live.size() == 1 ? (dead != 0 ? count : 0) : dead * (count / rows);
+        if (without_bytes > most_codes_without_bytes) {
+            fail("a shape of " + std::to_string(without_bytes) + " codes and no live plane");
         }
         return part<std::uint16_t>(".planes", dtype::u16, size, used, true);
     }

@@ -158,6 +158,8 @@ struct quantized_file {
     text_metadata metadata; ///< without the keys of this format
     std::uint64_t bytes_on_disk = 0;
 };
+/// Codes in planes of which none is live take no bytes: how many of them a reader accepts in a tensor.
+inline std::uint64_t most_codes_without_bytes = std::uint64_t{1} << 31;
 [[nodiscard]] quantized_file split_quantized(tensor_file file, const std::string& path, unsigned threads);
 
 /// The parts of a quantized tensor, and its entry in the JSON text.

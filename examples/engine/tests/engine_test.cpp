@@ -307,6 +307,9 @@ TEST_CASE("what is not supported is refused by name") {
     net = with("Conv", {"in", "w"});
     set(net.m.nodes[0], "group", 2);
     refused(net, "its weight is for 8 channels, the input is 1x4x6x6");
+    net = with("Reshape", {"in", "s"}); // a tensor's mistake, not the node's
+    net.constant("s", quant_onnx::element_type::int16, {2}, std::vector<std::int16_t>{1, -1});
+    refused(net, "tensor 's': is not of an integer type");
     net = with("Flatten", {"in"});
     set(net.m.nodes[0], "axis", 2);
     refused(net, "axis is supported as 1 only");

@@ -76,6 +76,15 @@ TEST_CASE("a folder of images: labels by name, those that do not decode are name
         CHECK(std::abs(batch.channel(1, 0)[255] - 100.0f) <= 2.0f);
         CHECK(batch.channel(0, 1)[17] <= 4.0f); // green
     }
+    // Where the size of an image stands behind the marker of its frame: 8192 x 8192, much more than so few bytes can hold.
+    std::string lying = jpeg(16, 16, 100);
+    const auto frame = lying.find("\xff\xc0");
+    REQUIRE(frame != std::string::npos);
+    lying.replace(frame + 5, 4, "\x20\0\x20\0", 4);
+    const quant_test::scratch_directory other;
+    quant_test::write_file(other / "a.jpg", lying);
+    CHECK_THROWS_MATCHES(evaluation::images(other.path(), "", 16, evaluation::raw), quant_tool::error,
+                         MessageMatches(ContainsSubstring("claims 8192x8192 pixels")));
     const auto fails = [&](const std::string& content, const std::string& cause) {
         quant_test::write_file(labels, content);
         CHECK_THROWS_MATCHES(evaluation::images(folder.path(), labels, 16, evaluation::raw), quant_tool::error,
@@ -144,6 +153,13 @@ TEST_CASE("CIFAR, IDX and NumPy files, and their mistakes") {
     quant_test::write_file(folder / "x0.npy",
                            quant_test::npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 3), }", ""));
     fails("x0.npy", "", "holds no samples");
+    // Samples of nothing take no bytes, however many a header claims.
+    quant_test::write_file(
+        folder / "many.npy",
+        quant_test::npy("{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775808, 0), }", ""));
+    fails("many.npy", "", "hold no values");
+    quant_test::write_file(folder / "many", big_endian(0x803) + big_endian(0xffffffff) + big_endian(0) + big_endian(2));
+    fails("many", "", "hold no pixels");
     CHECK(evaluation::windows(n.batch(0, 2), 2).shape == std::vector<std::size_t>{1, 6});
 }
 

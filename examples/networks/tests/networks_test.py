@@ -92,4 +92,7 @@ check(restored == sorted((r["method"], r["right"]) for r in rows if r["setting"]
 with open(table, "a") as file:
     file.write("nonsense\n")
 refused(3, f"line {len(rows) + 2}", "--quick", "--output", out)
+with open(table, "w") as file: # more samples than their digits, however many that are
+    file.write(text.splitlines(True)[0] + f"lenet,{2**64 - 1},float,none,32,32,0,,32,0,0,0,0,0,0,0,1,0,,\n")
+refused(3, "line 2", "--quick", "--output", out)
 sys.exit(1 if failures else 0)

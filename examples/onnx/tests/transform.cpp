@@ -3,13 +3,11 @@
 //   transform fold IN OUT                      fold batch normalisation
 //   transform activations IN OUT NAME SCALE ZERO_POINT BITS SIGNED ...
 //   transform shifts IN OUT WEIGHT SCALE SHIFT MEAN   8 bits, one scale, the shift folded into the biases; every mean is the same
-//   transform seeds FOLDER                     small models, for the fuzzer to start from
 //   transform list                             the operators that may be raised: "Type since" per line
 
 #include "../../quant/io/atomic_file.hpp"
 #include "../fold.hpp"
 #include "../qdq.hpp"
-#include "support.hpp"
 
 #include <cmath>
 #include <iostream>
@@ -23,23 +21,6 @@ void run(const std::vector<std::string>& a) {
         for (const auto& [type, since] : stable_operators()) {
             std::cout << type << ' ' << since << '\n';
         }
-        return;
-    }
-    if (word(0) == "seeds") {
-        std::filesystem::create_directories(word(1));
-        auto m = quant_onnx_test::gemm_model();
-        quant_test::write_file(word(1) + "/gemm", m.SerializeAsString());
-        auto& g = *m.mutable_graph();
-        quant_onnx_test::add_tensor(g, "k", {4, 4, 1, 1}, std::vector<float>(16, 0.5f));
-        quant_onnx_test::add_tensor(g, "s", {4}, std::vector<float>(4, 2.0f));
-        quant_onnx_test::add_node(g, "Conv", "c", {"z", "k"}, "r");
-        quant_onnx_test::add_node(g, "BatchNormalization", "n", {"r", "s", "s", "s", "s"}, "o");
-        auto& t = *g.add_initializer();
-        t.set_name("e");
-        t.set_data_type(22);
-        t.add_dims(2);
-        t.add_int32_data(0x21);
-        quant_test::write_file(word(1) + "/conv", m.SerializeAsString());
         return;
     }
     auto m = read(word(1));

@@ -950,6 +950,18 @@ TEST_CASE("damaged bit planes are refused with the tensor's name") {
              w["shape"] = {2, 40000000000};
          },
          {"no live plane"}},
+        {"rows of nothing beside one of little",
+         [](tensor_file& q, auto& w) {
+             std::vector<std::uint16_t> live(1u << 20);
+             live[0] = 1;
+             q.tensors.push_back(make_tensor("w.live", dtype::u16, {live.size()}, std::move(live)));
+             *q.find("w.planes") = make_tensor("w.planes", dtype::u16, {256}, std::vector<std::uint16_t>(256));
+             *q.find("w.scales") = make_tensor("w.scales", dtype::f32, {1}, std::vector{1.0f});
+             w["live"] = nullptr;
+             w["granularity"] = "per_tensor";
+             w["shape"] = {1u << 20, 4096};
+         },
+         {"no live plane"}},
         {"unknown storage", [](auto&, auto& w) { w["storage"] = "heap"; }, {"storage", "heap"}},
     };
     for (const auto& [title, edit, expected] : cases) {
