@@ -520,3 +520,70 @@ TEST_CASE("bit allocation: wrong arguments are named", "[bit_allocation]") {
     REQUIRE(quant::allocate_bits(zero, bits));
     CHECK(bits == widths{2, 2, 2});
 }
+
+TEST_CASE("bit allocation: every call names what is wrong with its arguments", "[bit_allocation]") {
+    const std::array<double, 3> spreads{1, 2, 3}, negative{1, -2, 3}, infinite{1, HUGE_VAL, 3};
+    const std::array<std::uint64_t, 2> few{1, 2};
+    const std::array<std::uint64_t, 3> apart{1, 2, 3};
+    const std::array<std::uint8_t, 2> two{2, 4};
+    widths bits(3);
+    std::vector<double> real(3), loss(6);
+    std::vector<std::uint64_t> cost(6);
+    const auto is = [](quant::status s, errc code, std::string_view argument) {
+        return s.code == code && s.argument == argument;
+    };
+    // The authors' loop, itself and as a rule of allocate_bits.
+    const auto loop = [&](const quant::paper_allocation_options& options) {
+        return quant::paper_bits(spreads, bits, options).status();
+    };
+    CHECK(is(loop({.min_bits = 5, .max_bits = 4}), errc::bits_out_of_range, "max_bits"));
+    CHECK(is(loop({.max_bits = 17}), errc::bits_out_of_range, "max_bits"));
+    for (const double bad : {-1.0, 16.5, std::nan("")})
+        CHECK(is(loop({.average_bits = bad}), errc::invalid_argument, "average_bits"));
+    CHECK(is(loop({.max_iterations = 0}), errc::invalid_argument, "max_iterations"));
+    CHECK(is(quant::paper_bits(spreads, std::span(bits).first(2)).status(), errc::shape_mismatch, "bits"));
+    CHECK(is(quant::paper_bits(negative, bits).status(), errc::invalid_argument, "channels"));
+    const quant::bit_allocation_options paper{.average_bits = 3, .rule = quant::allocation_rule::paper};
+    CHECK(is(quant::allocate_bits(spreads, bits, paper, apart), errc::invalid_argument, "counts"));
+    CHECK(is(quant::allocate_bits(spreads, bits, {.average_bits = 17}), errc::invalid_argument, "average_bits"));
+    // A budget in bits is the average times the elements.
+    quant::bit_allocation_options in_bits = paper;
+    in_bits.total_bits = 4 * 3;
+    widths by_average(3);
+    REQUIRE(quant::allocate_bits(spreads, bits, in_bits));
+    REQUIRE(quant::allocate_bits(spreads, by_average, {.average_bits = 4, .rule = quant::allocation_rule::paper}));
+    CHECK(bits == by_average);
+    // A spread far above the others is held at the widest, however far.
+    const std::array<double, 3> far{1e300, 1e-300, 1e-300};
+    REQUIRE(quant::paper_bits(far, bits, {.average_bits = 4, .min_bits = 2, .max_bits = 8}));
+    CHECK(bits == widths{8, 2, 2});
+    // A narrow grid is a signed one.
+    quant::bit_allocation_options narrow{.cost = quant::allocation_cost::exact_grid};
+    narrow.format = quant::uint4;
+    narrow.format.narrow_range = true;
+    CHECK(is(quant::allocate_bits(spreads, bits, narrow), errc::bits_out_of_range, "format.narrow_range"));
+
+    CHECK(is(quant::paper_real_bits(spreads, 4, std::span(real).first(2)), errc::shape_mismatch, "real_bits"));
+    CHECK(is(quant::paper_real_bits(infinite, 4, real), errc::non_finite, "channels"));
+    REQUIRE(quant::paper_real_bits(std::array{1.0, 0.0, 1.0}, 4, real));
+    CHECK((real[1] == -HUGE_VAL && real[0] == real[2]));
+    CHECK(is(quant::closed_form_bits(spreads, 4, std::span(real).first(2)), errc::shape_mismatch, "real_bits"));
+    CHECK(is(quant::closed_form_bits(spreads, 4, real, few), errc::shape_mismatch, "counts"));
+    CHECK(is(quant::closed_form_bits(negative, 4, real), errc::invalid_argument, "channels"));
+    REQUIRE(quant::closed_form_bits(spreads, 4, real, std::array<std::uint64_t, 3>{})); // channels of no element
+    CHECK(real == std::vector<double>(3));
+    CHECK(is(quant::allocation_error(spreads, std::span(bits).first(2)).status(), errc::shape_mismatch, "bits"));
+    CHECK(is(quant::allocation_error(spreads, bits, {}, few).status(), errc::shape_mismatch, "counts"));
+    CHECK(is(quant::allocation_error(spreads, widths{2, 17, 2}).status(), errc::bits_out_of_range, "bits"));
+
+    const auto table = [&](std::span<const std::uint8_t> w, std::size_t losses, std::size_t costs,
+                           std::span<const std::uint64_t> counts = {}) {
+        return quant::width_table(spreads, w, std::span(loss).first(losses), std::span(cost).first(costs), {}, counts);
+    };
+    REQUIRE(table(two, 6, 6));
+    CHECK(is(table(two, 5, 6), errc::shape_mismatch, "loss"));
+    CHECK(is(table(two, 6, 5), errc::shape_mismatch, "cost"));
+    CHECK(is(table(two, 6, 6, few), errc::shape_mismatch, "counts"));
+    CHECK(is(table(std::array<std::uint8_t, 2>{2, 17}, 6, 6), errc::bits_out_of_range, "widths"));
+    CHECK(is(quant::width_table(infinite, two, loss, cost), errc::non_finite, "channels"));
+}

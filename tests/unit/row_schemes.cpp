@@ -371,3 +371,97 @@ TEST_CASE("what does not fit is refused by name") {
     REQUIRE(rmsmp::add_row_curvature(from, curvature));
     CHECK((curvature[0] == 2 && curvature[1] == 4 && curvature[2] == 13));
 }
+
+TEST_CASE("every argument of the row schemes is refused by its own name") {
+    std::vector<float> w(20, 1.0f), to(20);
+    std::vector<std::int8_t> codes(20);
+    const quant::tensor_view<const float, 2> from(w.data(), {2, 3});
+    const quant::tensor_view<const float, 2> apart = quant::view(w, 4, 5).subview(1, 0, 3).subview(0, 0, 2);
+    const quant::tensor_view<float, 2> out(to.data(), {2, 3}), other(to.data(), {3, 2});
+    const quant::tensor_view<float, 2> out_apart = quant::view(to, 4, 5).subview(1, 0, 3).subview(0, 0, 2);
+    const auto codes_apart = quant::view(codes, 4, 5).subview(1, 0, 3).subview(0, 0, 2);
+    const std::array s{rmsmp::pot4, rmsmp::fixed4};
+    const std::array one{1.0f};
+    CHECK(names(rmsmp::project(apart, out, s, one), errc::invalid_stride, "w"));
+    CHECK(names(rmsmp::project(from, other, s, one), errc::shape_mismatch, "projected"));
+    CHECK(names(rmsmp::project(from, out_apart, s, one), errc::invalid_stride, "projected"));
+    CHECK(names(rmsmp::encode(from, quant::view(std::span(codes).first(6), 3, 2), s, one), errc::shape_mismatch,
+                "codes"));
+    CHECK(names(rmsmp::encode(from, codes_apart, s, one), errc::invalid_stride, "codes"));
+    CHECK(names(rmsmp::project(from, out, s, std::array{1.0f, 0x1p101f}), errc::invalid_scale, "scales"));
+    // A scale of its own for each row, and what is not a number.
+    w[1] = std::nanf("");
+    REQUIRE(rmsmp::encode(from, quant::view(std::span(codes).first(6), 2, 3), s, std::array{1.0f, 7.0f}));
+    CHECK(std::vector(codes.begin(), codes.begin() + 6) == std::vector<std::int8_t>{7, 0, 7, 1, 1, 1});
+    w[1] = 1;
+
+    CHECK(names(rmsmp::count_rows(9, {.power_of_two = 0, .fixed4 = 0, .fixed8 = 0}).status(), errc::invalid_argument,
+                "ratio"));
+    if constexpr (sizeof(std::size_t) > 4)
+        CHECK(names(rmsmp::count_rows(static_cast<std::size_t>(std::uint64_t{1} << 32), {}).status(),
+                    errc::invalid_argument, "rows"));
+    // The row of eight bits is taken from the larger of the two others, whichever that is.
+    const auto counts = rmsmp::count_rows(4, {.power_of_two = 1, .fixed4 = 3, .fixed8 = 0});
+    CHECK((counts && counts->power_of_two == 1 && counts->fixed4 == 2 && counts->fixed8 == 1));
+
+    std::array<row_scheme, 4> chosen{};
+    std::array<std::uint32_t, 4> order{};
+    std::array curvature{2.0, 1.0, 2.0, 1.0}, score{1.0, 1.0, 1.0, 1.0};
+    const rmsmp::scheme_ratio thirds{.power_of_two = 1, .fixed4 = 2, .fixed8 = 1};
+    REQUIRE(rmsmp::assign_rows(curvature, score, thirds, chosen, order)); // all equal: the lower row first
+    CHECK((chosen[0] == rmsmp::fixed8 && chosen[1] == rmsmp::pot4));
+    CHECK((chosen[2] == rmsmp::fixed4 && chosen[3] == rmsmp::fixed4));
+    CHECK(order == std::array<std::uint32_t, 4>{1, 2, 3, 0});
+    const auto assigned = [&](std::size_t c, std::size_t v, std::size_t o, const rmsmp::scheme_ratio& ratio) {
+        return rmsmp::assign_rows(std::span(curvature).first(c), std::span(score).first(v), ratio, chosen,
+                                  std::span(order).first(o))
+            .status();
+    };
+    CHECK(names(assigned(3, 4, 4, thirds), errc::shape_mismatch, "curvature"));
+    CHECK(names(assigned(4, 3, 4, thirds), errc::shape_mismatch, "score"));
+    CHECK(names(assigned(4, 4, 3, thirds), errc::shape_mismatch, "order"));
+    CHECK(names(assigned(4, 4, 4, {.power_of_two = 0, .fixed4 = 0, .fixed8 = 0}), errc::invalid_argument, "ratio"));
+    score[2] = std::nan("");
+    CHECK(names(assigned(4, 4, 4, thirds), errc::non_finite, "score"));
+    curvature[3] = std::nan("");
+    CHECK(names(assigned(4, 4, 4, thirds), errc::non_finite, "curvature"));
+
+    const std::vector<std::int8_t> many(rmsmp::most_shift_add + 1);
+    CHECK(names(rmsmp::shift_add_dot(many, many).status(), errc::invalid_argument, "codes"));
+    CHECK(names(rmsmp::integers_of_codes(codes, std::span(codes).first(2), rmsmp::pot4), errc::shape_mismatch,
+                "integers"));
+    CHECK(names(rmsmp::integers_of_codes(codes, codes, {rmsmp::row_kind::power_of_two, 5}), errc::bits_out_of_range,
+                "scheme"));
+    std::array<std::int8_t, 4> beyond{-128, 127, -8, 8}; // as the outermost codes
+    REQUIRE(rmsmp::integers_of_codes(beyond, beyond, rmsmp::pot4));
+    CHECK(beyond == std::array<std::int8_t, 4>{-64, 64, -64, 64});
+
+    std::array<float, 3> scales{};
+    CHECK(names(rmsmp::largest_of_rows(apart, std::span(scales).first(2)), errc::invalid_stride, "w"));
+    CHECK(names(rmsmp::largest_of_rows(from, std::span(scales)), errc::shape_mismatch, "scales"));
+    CHECK(names(rmsmp::largest_of_rows(from, std::span(scales).first(0)), errc::shape_mismatch, "scales"));
+    for (const float bad : {0x1p101f, 0x1p-101f}) {
+        w.assign(20, bad);
+        CHECK(names(rmsmp::largest_of_rows(from, std::span(scales).first(2)), errc::scale_out_of_range, "w"));
+        CHECK(names(rmsmp::fit_power_of_two_scale(quant::view(w)).status(), errc::scale_out_of_range, "row"));
+    }
+    w.assign(20, 1.0f);
+    const quant::tensor_view<const float, 1> every_second(w.data(), {5}, {2});
+    CHECK(names(rmsmp::row_error(every_second, rmsmp::fixed4, 1.0f).status(), errc::invalid_stride, "row"));
+    CHECK(names(rmsmp::row_error(quant::view(w), rmsmp::fixed4, 0.0f).status(), errc::invalid_scale, "scale"));
+    CHECK(names(rmsmp::row_error(quant::view(w), {rmsmp::row_kind::power_of_two, 5}, 1.0f).status(),
+                errc::bits_out_of_range, "scheme"));
+    CHECK(names(rmsmp::fit_power_of_two_scale(every_second).status(), errc::invalid_stride, "row"));
+    for (const int bits : {1, 5})
+        CHECK(names(rmsmp::fit_power_of_two_scale(quant::view(w), bits).status(), errc::bits_out_of_range, "bits"));
+    for (const float edge : {0x1p100f, 0x1p-100f}) { // the whole legal range; starts below it are left out
+        w.assign(20, edge);
+        const auto fitted = rmsmp::fit_power_of_two_scale(quant::view(w));
+        CHECK((fitted && *rmsmp::row_error(quant::view(w), rmsmp::pot4, *fitted) == 0));
+    }
+    std::array<double, 3> variance{1, 1, 1};
+    CHECK(names(rmsmp::row_variances(apart, std::span(variance).first(2)), errc::invalid_stride, "w"));
+    CHECK(names(rmsmp::row_variances(from, variance), errc::shape_mismatch, "variance"));
+    REQUIRE(rmsmp::row_variances(quant::tensor_view<const float, 2>(w.data(), {3, 0}), variance));
+    CHECK(variance == std::array<double, 3>{});
+}
