@@ -576,14 +576,14 @@ TEST_CASE("bit allocation: every call names what is wrong with its arguments", "
     CHECK(is(quant::allocation_error(spreads, bits, {}, few).status(), errc::shape_mismatch, "counts"));
     CHECK(is(quant::allocation_error(spreads, widths{2, 17, 2}).status(), errc::bits_out_of_range, "bits"));
 
-    const auto table = [&](std::span<const std::uint8_t> w, std::size_t losses, std::size_t costs,
-                           std::span<const std::uint64_t> counts = {}) {
+    const auto tabulated = [&](std::span<const std::uint8_t> w, std::size_t losses, std::size_t costs,
+                               std::span<const std::uint64_t> counts = {}) {
         return quant::width_table(spreads, w, std::span(loss).first(losses), std::span(cost).first(costs), {}, counts);
     };
-    REQUIRE(table(two, 6, 6));
-    CHECK(is(table(two, 5, 6), errc::shape_mismatch, "loss"));
-    CHECK(is(table(two, 6, 5), errc::shape_mismatch, "cost"));
-    CHECK(is(table(two, 6, 6, few), errc::shape_mismatch, "counts"));
-    CHECK(is(table(std::array<std::uint8_t, 2>{2, 17}, 6, 6), errc::bits_out_of_range, "widths"));
+    REQUIRE(tabulated(two, 6, 6));
+    CHECK(is(tabulated(two, 5, 6), errc::shape_mismatch, "loss"));
+    CHECK(is(tabulated(two, 6, 5), errc::shape_mismatch, "cost"));
+    CHECK(is(tabulated(two, 6, 6, few), errc::shape_mismatch, "counts"));
+    CHECK(is(tabulated(std::array<std::uint8_t, 2>{2, 17}, 6, 6), errc::bits_out_of_range, "widths"));
     CHECK(is(quant::width_table(infinite, two, loss, cost), errc::non_finite, "channels"));
 }
