@@ -6,6 +6,7 @@
 
 #include "dataset.hpp"
 
+#include "../kernels/kernels.hpp"
 #include "../nn/network.hpp"
 #include "../quant/require.hpp"
 #include "../quant/storage.hpp"

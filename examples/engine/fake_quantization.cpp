@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fake_quantization.hpp"
 
+#include "../kernels/kernels.hpp"
 #include "../quant/require.hpp"
 
 #include <quant/quant.hpp>

@@ -3,6 +3,7 @@
 
 #include "fitting.hpp"
 
+#include "../kernels/kernels.hpp"
 #include "../nn/matrix.hpp"
 #include "../quant/require.hpp"
 

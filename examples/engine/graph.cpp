@@ -3,6 +3,7 @@
 
 #include "graph.hpp"
 
+#include "../kernels/kernels.hpp"
 #include "../nn/matrix.hpp"
 #include "../onnx/model.hpp"
 #include "../quant/require.hpp"

@@ -3,6 +3,7 @@
 
 #include "integer.hpp"
 
+#include "../kernels/kernels.hpp"
 #include "../quant/require.hpp"
 
 #include <quant/calibrate/bias_correction.hpp>

@@ -3,6 +3,7 @@
 
 #include "../engine/fake_quantization.hpp"
 #include "../engine/fitting.hpp"
+#include "../kernels/kernels.hpp"
 #include "../onnx/model.hpp"
 #include "../quant/require.hpp"
 #include "../quant/threads.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "../kernels/kernels.hpp"
 #include "html_report.hpp"
 #include "plane_storage.hpp"
 #include "quantize_values.hpp"

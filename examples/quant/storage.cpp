@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "storage.hpp"
 
+#include "../kernels/kernels.hpp"
 #include "plane_storage.hpp"
 
 #include <map>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The integer network against sums written from the definition, in int64 and double.
 
+#include "../../kernels/kernels.hpp"
 #include "../integer.hpp"
 #include "networks.hpp"
 

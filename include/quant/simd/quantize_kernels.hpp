@@ -528,14 +528,16 @@ QUANT_INLINE void for_each_element(const In* x, Out* out, std::size_t n, const r
 
 } // namespace detail
 
+// The three entries below are not `inline`: with an `extern template` for its types, a program compiles them in one file.
+
 /// codes[i] = quantize_one(x[i], params[i]). Bit-exact on every architecture.
 /// x [n] real units, any alignment; codes [n], not in the memory of x; params uniform or per element, already validated; rows
 /// that share params. A NaN, or a value whose code lies below -32768, costs its block of 4096 elements a second pass.
 /// options.stores decides by the size of this run; a caller that streamed ends with stream_fence().
 /// double is divided and rounded in double (scalar definition; the compiler vectorises what it can).
 template <class Arch = native_division, std::floating_point Real, code_storage Code, class Params>
-inline void quantize(const Real* x, Code* codes, std::size_t n, const Params& params,
-                     const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
+void quantize(const Real* x, Code* codes, std::size_t n, const Params& params, const quantize_options& options = {},
+              index_run index = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
         using detail::quotient;
@@ -555,8 +557,8 @@ inline void quantize(const Real* x, Code* codes, std::size_t n, const Params& pa
 
 /// out[i] = fake_quant_one(x[i], params[i]). x and out may be the same array.
 template <class Arch = native_division, std::floating_point Real, class Params>
-inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& params,
-                       const quantize_options& options = {}, index_run index = {}, const run_rows& rows = {}) noexcept {
+void fake_quant(const Real* x, Real* out, std::size_t n, const Params& params, const quantize_options& options = {},
+                index_run index = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
         using detail::quotient;
@@ -576,8 +578,8 @@ inline void fake_quant(const Real* x, Real* out, std::size_t n, const Params& pa
 
 /// out[i] = dequantize_one(codes[i], params[i]).
 template <class Arch = native, code_storage Code, std::floating_point Real, class Params>
-inline void dequantize(const Code* codes, Real* out, std::size_t n, const Params& params,
-                       [[maybe_unused]] store_policy stores = {}, const run_rows& rows = {}) noexcept {
+void dequantize(const Code* codes, Real* out, std::size_t n, const Params& params,
+                [[maybe_unused]] store_policy stores = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
     if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
         using namespace detail;

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT
+#define EXAMPLES_COMPILE_KERNELS
+#include "kernels.hpp"
+
+EXAMPLES_KERNELS()
