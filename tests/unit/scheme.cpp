@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <span>
+#include <type_traits>
 #include <vector>
 
 #include <quant/quant.hpp>
@@ -279,4 +281,34 @@ TEST_CASE("Strides change nothing: a transposed view gives the codes of its copy
     REQUIRE(a);
     REQUIRE(b);
     same(*a, *b);
+}
+
+TEST_CASE("An owned tensor of any storage and granularity restores by its own parameters") {
+    const std::vector<float> w = weights(5, 14, 9);
+    std::vector<float> restored(w.size());
+    const auto restores = [&](const auto& q, code_format format, std::size_t group_size) {
+        REQUIRE(q);
+        CHECK(q->format() == format);
+        CHECK(std::ranges::equal(q->extents(), std::array<std::size_t, 2>{5, 14}));
+        REQUIRE(dequantize(*q, view(restored.data(), 5, 14)));
+        const std::size_t groups = (14 + group_size - 1) / group_size;
+        REQUIRE(q->params().size() == 5 * groups);
+        double bits = 0;
+        int wrong = 0;
+        q->visit_codes([&]<class Code>(std::span<const Code> codes) {
+            CHECK(sizeof(Code) == (format.bits > 8 ? 2 : 1));
+            CHECK(std::is_signed_v<Code> == format.is_signed);
+            for (std::size_t i = 0; i < codes.size(); ++i) {
+                const affine_params& p = q->params()[i / 14 * groups + i % 14 / group_size];
+                bits += p.format.bits;
+                wrong += restored[i] != static_cast<float>(+codes[i] - p.zero_point) * p.scale ? 1 : 0;
+            }
+        });
+        CHECK(wrong == 0);
+        CHECK(average_bits(*q) == bits / 70);
+    };
+    restores(quantize(view(w.data(), 5, 14), int4 | per_group(1, 4)), int4, 4);
+    restores(quantize(view(w.data(), 5, 14), uint8 | per_group(1, 7)), uint8, 7);
+    restores(quantize(view(w.data(), 5, 14), int16 | per_axis(0)), int16, 14);
+    restores(quantize(view(w.data(), 5, 14), uint16 | per_axis(-2)), uint16, 14);
 }
