@@ -50,12 +50,12 @@ using native = QUANT_DEFAULT_ARCH;
 #else
 using native = xsimd::default_arch;
 #endif
-/// Division is an estimate on 32-bit NEON, so float to code runs on the scalar architecture there.
-#if defined(__ARM_NEON) && !defined(__aarch64__)
-using native_division = scalar;
-#else
-using native_division = native;
-#endif
+/// Whether float to code runs in the registers of Arch. 32-bit NEON neither divides nor rounds to nearest, and flushes subnormals: the
+/// definition, element by element, is what runs for it.
+template <class Arch>
+inline constexpr bool has_division =
+    !is_scalar<Arch> && (!std::is_base_of_v<xsimd::neon, Arch> || std::is_base_of_v<xsimd::neon64, Arch>);
+using native_division = std::conditional_t<has_division<native>, native, scalar>;
 
 /// Every architecture that can be instantiated in this file, narrowest first.
 #if defined(__AVX512BW__)

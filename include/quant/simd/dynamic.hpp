@@ -139,7 +139,7 @@ inline std::int64_t quantize_and_sum(const float* x, Code* codes, std::size_t n,
     std::size_t done = 0;
     std::int64_t total = 0;
 #if QUANT_HAS_XSIMD
-    if constexpr (!is_scalar<Arch> && sizeof(Code) == 1) {
+    if constexpr (has_division<Arch> && sizeof(Code) == 1) {
         using namespace detail;
         if constexpr (converts_invalid_to_lowest<Arch>) {
             if (own_range && options.round == rounding::nearest_even) {

@@ -134,7 +134,7 @@ inline std::size_t quantize_group_blocks([[maybe_unused]] const float* x, [[mayb
                                          [[maybe_unused]] Sink& sink) noexcept {
     std::size_t first = 0;
 #if QUANT_HAS_XSIMD
-    if constexpr (!is_scalar<Arch>) {
+    if constexpr (has_division<Arch>) {
         using namespace detail;
         constexpr std::size_t lanes = f32<Arch>::size;
         if (!groups_in_blocks<Arch>(group_size)) return 0;

@@ -539,7 +539,7 @@ template <class Arch = native_division, std::floating_point Real, code_storage C
 void quantize(const Real* x, Code* codes, std::size_t n, const Params& params, const quantize_options& options = {},
               index_run index = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
-    if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
+    if constexpr (has_division<Arch> && std::same_as<Real, float>) {
         using detail::quotient;
         detail::with_options<Arch>(
             x, codes, n, params, options, index, rows,
@@ -560,7 +560,7 @@ template <class Arch = native_division, std::floating_point Real, class Params>
 void fake_quant(const Real* x, Real* out, std::size_t n, const Params& params, const quantize_options& options = {},
                 index_run index = {}, const run_rows& rows = {}) noexcept {
 #if QUANT_HAS_XSIMD
-    if constexpr (!is_scalar<Arch> && std::same_as<Real, float>) {
+    if constexpr (has_division<Arch> && std::same_as<Real, float>) {
         using detail::quotient;
         detail::with_options<Arch>(
             x, out, n, params, options, index, rows,
