@@ -2,7 +2,7 @@
 // libFuzzer: a saved state of calibration with any bytes changed is a state, or an error that names it; what was read is written and read
 // again the same. The input is a list of changes: where (2 bytes), to what (1 byte); a place beyond the end cuts the file there.
 #include "../../examples/quant/calibration_state.hpp"
-#include "../../examples/quant/io/safetensors.hpp"
+#include "../../examples/quant/io/mapped_file.hpp"
 #include "files.hpp"
 #include <algorithm>
 

@@ -51,7 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (tensor_file file; fuzz::reads("any.safetensors", [&] { file = parse_safetensors(block, "any.safetensors"); })) {
         look_at(file, size);
         std::string written = safetensors_header(file, "again");
-        for (const auto* const t : detail::safetensors_order(file.tensors))
+        for (const auto* const t : safetensors_order(file.tensors))
             written.append(reinterpret_cast<const char*>(t->bytes.data()), t->bytes.size());
         require_same(file, parse_safetensors(block_of(written), "again"), true);
     }

@@ -265,10 +265,7 @@ tensor_file parse_safetensors(const byte_block& content, const std::string& file
 
 tensor_file read_safetensors(const std::string& path) { return parse_safetensors(map_file(path), path); }
 
-namespace {
-
-/// As the reference writer: widest type first, then by name, so every tensor is aligned to its type.
-[[nodiscard]] std::vector<const tensor*> safetensors_order(const std::vector<tensor>& tensors) {
+std::vector<const tensor*> safetensors_order(const std::vector<tensor>& tensors) {
     std::vector<const tensor*> order;
     order.reserve(tensors.size());
     for (const auto& t : tensors) {
@@ -280,8 +277,6 @@ namespace {
     });
     return order;
 }
-
-} // namespace
 
 std::string safetensors_header(const tensor_file& content, const std::string& file) {
     std::set<std::string_view> names;

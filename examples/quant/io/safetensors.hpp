@@ -22,6 +22,10 @@ inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;
 /// Read a file; tensors come in the order of their bytes. Throws error (exit_code::input).
 [[nodiscard]] tensor_file read_safetensors(const std::string& path);
 
+/// The tensors in the order of their bytes, as the reference writer has it: widest type first, then by name, so every tensor is aligned to its
+/// type.
+[[nodiscard]] std::vector<const tensor*> safetensors_order(const std::vector<tensor>& tensors);
+
 /// The length field and the header, padded with spaces so that the data start at a multiple of 8.
 [[nodiscard]] std::string safetensors_header(const tensor_file& content, const std::string& file);
 /// Write a file, whole or not at all; returns its size. Same content, same bytes. Throws error (exit_code::output).
