@@ -6,6 +6,7 @@
 #include "../kernels/kernels.hpp"
 #include "../nn/matrix.hpp"
 #include "../onnx/model.hpp"
+#include "../quant/io/tensor_file.hpp"
 #include "../quant/require.hpp"
 
 #include <quant/message.hpp>
@@ -71,7 +72,7 @@ quant::code_format format_of(element_type type) {
 /// Elements of a plain integer type.
 template <class T> std::vector<std::int64_t> widened(std::span<const std::byte> bytes) {
     std::vector<T> values(bytes.size() / sizeof(T)); // the file promises no alignment
-    std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T)); // never from or to null
     return {values.begin(), values.end()};
 }
 template <class Code>
@@ -167,6 +168,11 @@ public:
         out.shape = shape_of(*c.stored);
         out.data = c.stored->floats();
         return out;
+    }
+    float number(int i) const {
+        const tensor t = floats(i);
+        if (t.data.size() != 1) fail("its input " + std::to_string(i) + " is not one number");
+        return t.data[0];
     }
     const quant_onnx::tensor& stored(int i) const {
         const constant& c = constant_input(i);
@@ -338,7 +344,7 @@ void read_pads(reader& r, layer& l, std::size_t rank) {
         l.pad_with.push_back(static_cast<std::size_t>(p));
     }
     if (pads[0] != 0 || pads[rank] != 0) r.fail("pads the batch");
-    if (r.has_input(2)) l.pad_value = r.floats(2).data.at(0);
+    if (r.has_input(2)) l.pad_value = r.number(2);
 }
 
 /// Everything of a layer but its values.
@@ -361,8 +367,8 @@ layer read_layer(reader& r, operation kind, const std::vector<std::size_t>& inpu
         break;
     case operation::gemm: read_gemm(r, l); break;
     case operation::clip:
-        l.low = r.has_input(1) ? r.floats(1).data.at(0) : r.real("min", l.low);
-        l.high = r.has_input(2) ? r.floats(2).data.at(0) : r.real("max", l.high);
+        l.low = r.has_input(1) ? r.number(1) : r.real("min", l.low);
+        l.high = r.has_input(2) ? r.number(2) : r.real("max", l.high);
         break;
     case operation::max_pool:
     case operation::average_pool:
@@ -414,10 +420,12 @@ quant_onnx::tensor held_by(reader& r) {
     const auto made = [&]<class T>(const auto& list) {
         std::vector<T> values(list.begin(), list.end());
         if (values.empty()) values.resize(t.raw_data().size() / sizeof(T));
-        if (list.empty()) std::memcpy(values.data(), t.raw_data().data(), values.size() * sizeof(T));
-        std::uint64_t elements = 1;
-        for (const std::int64_t n : t.dims()) elements = n < 0 ? 0 : elements * static_cast<std::uint64_t>(n);
-        if (values.size() != elements) r.fail("has another number of elements than its shape says");
+        if (list.empty() && !values.empty()) std::memcpy(values.data(), t.raw_data().data(), values.size() * sizeof(T));
+        for (const std::int64_t n : t.dims())
+            if (n < 0) r.fail("has a negative extent");
+        const std::vector<std::uint64_t> extents(t.dims().begin(), t.dims().end());
+        if (values.size() != quant_tool::element_count(extents))
+            r.fail("has another number of elements than its shape says");
         return quant_onnx::owned(r.node().output(0), static_cast<element_type>(t.data_type()),
                                  {t.dims().begin(), t.dims().end()}, std::move(values));
     };
@@ -439,7 +447,8 @@ bool takes_bias(layer& l, const reader& r, const std::map<std::string, constant>
     std::ptrdiff_t readers = l.output_name == m.outputs[0].name ? 1 : 0;
     for (const onnx::NodeProto& n : m.nodes) readers += std::count(n.input().begin(), n.input().end(), l.output_name);
     const tensor bias = r.floats(1 - own);
-    if (readers != 1 || bias.size() != l.bias.size() || bias.shape.size() > 2 || bias.shape.back() != bias.size())
+    if (readers != 1 || bias.size() != l.bias.size() || bias.shape.empty() || bias.shape.size() > 2 ||
+        bias.shape.back() != bias.size())
         return false;
     std::transform(l.bias.begin(), l.bias.end(), bias.data.begin(), l.bias.begin(), std::plus<>());
     l.output_name = node.output(0);
@@ -529,7 +538,9 @@ graph read_graph(const quant_onnx::model& m, const std::string& file) {
         if (known == operators.end() || !(node.domain().empty() || node.domain() == "ai.onnx"))
             r.fail("this operator is not supported");
         const operation kind = known->second;
+        const std::size_t computed = computed_inputs(kind, node);
         if (node.input_size() == 0) r.fail("has no input");
+        if (static_cast<std::size_t>(node.input_size()) < computed) r.fail("lacks an input");
         if (kind == operation::dequantize && constants.contains(node.input(0))) {
             from[node.output(0)] = node.input(0);
             constants[node.output(0)] = {nullptr, restored_constant(r)};
@@ -541,7 +552,7 @@ graph read_graph(const quant_onnx::model& m, const std::string& file) {
         }
         std::vector<std::size_t> inputs;
         std::vector<std::vector<std::size_t>> shapes;
-        for (std::size_t i = 0; i < computed_inputs(kind, node); ++i) {
+        for (std::size_t i = 0; i < computed; ++i) {
             const auto& name = node.input(static_cast<int>(i));
             const auto found = values.find(name);
             if (found == values.end())

@@ -304,6 +304,8 @@ TEST_CASE("what is not supported is refused by name") {
     refused(with("Conv", {"in", "in"}), "must be a constant");
     refused(with("Conv", {"nothing", "w"}), "its input 'nothing' is unknown");
     refused(with("Add", {"in", "w"}), "its input 'w' is a constant");
+    refused(with("Add", {"in"}), "node 'out_node' (Add): lacks an input");
+    refused(with("Clip", {"in", "w"}), "its input 1 is not one number");
     net = with("Conv", {"in", "w"});
     set(net.m.nodes[0], "group", 2);
     refused(net, "its weight is for 8 channels, the input is 1x4x6x6");
