@@ -954,7 +954,8 @@ TEST_CASE("damaged bit planes are refused with the tensor's name") {
          [](tensor_file& q, auto& w) {
              std::vector<std::uint16_t> live(1u << 20);
              live[0] = 1;
-             q.tensors.push_back(make_tensor("w.live", dtype::u16, {live.size()}, std::move(live)));
+             const std::uint64_t rows = live.size();
+             q.tensors.push_back(make_tensor("w.live", dtype::u16, {rows}, std::move(live)));
              *q.find("w.planes") = make_tensor("w.planes", dtype::u16, {256}, std::vector<std::uint16_t>(256));
              *q.find("w.scales") = make_tensor("w.scales", dtype::f32, {1}, std::vector{1.0f});
              w["live"] = nullptr;
