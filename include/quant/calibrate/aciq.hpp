@@ -104,10 +104,11 @@ inline result<clip_range> aciq_clip(prior density, aciq_mode mode, const tensor_
     const bool one_sided = is_one_sided(data, format);
     if (one_sided && data.taken == statistics::unspecified) return status{errc::statistics_mismatch, "statistics"};
     const spread_estimate spread = estimate_spread(data, density);
-    if (!(data.max > data.min) || !(spread.value > 0)) return grid_range(min_max_step(data, format), format);
-
     const integer_grid grid = grid_of(format);
-    const double cells = corrected_cells(grid, one_sided);
+    const double cells = corrected_cells(grid, one_sided); // none above zero where the format is signed and has 1 bit
+    if (!(data.max > data.min) || !(spread.value > 0) || !(cells > 0))
+        return grid_range(min_max_step(data, format), format);
+
     // After the ReLU nothing is known of the part below zero; the positive part behaves as that of a zero-mean source.
     const double mean = data.taken == statistics::after_relu ? 0.0 : data.mean / spread.value;
     double alpha = 0; // in units of the spread
