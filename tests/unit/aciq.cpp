@@ -999,3 +999,16 @@ TEST_CASE("what the table does not have is an error, and no spread is a zero ran
     CHECK(quant::tabulated_aciq(1e-38f, quant::uint8)->scale == 1);
     CHECK(quant::tabulated_aciq(1, quant::int8, prior::gauss, 0)->scale == 1);
 }
+
+TEST_CASE("aciq: values after a ReLU that one signed bit cannot reach get the empty range") {
+    tensor_statistics s = about_zero(1.0, 1.4, 5.0, statistics::after_relu);
+    s.min = 0;
+    s.mean = 0.5;
+    for (const auto density : {quant::prior::laplace, quant::prior::gauss})
+        for (const auto mode : {quant::aciq_mode::corrected, quant::aciq_mode::exact}) {
+            const auto range = quant::aciq(density, mode).clip(s, {1, true});
+            REQUIRE(range);
+            CHECK(range->lo == 0);
+            CHECK(range->hi == 0);
+        }
+}
